@@ -95,8 +95,11 @@ type Store interface {
 	Count(ctx context.Context, key string) (count int64, left time.Duration, found bool, err error)
 
 	// Now estimates the clock of the server that owns key, in microseconds,
-	// from above: the server's clock shows at most this.
+	// from above: the server's clock shows at most this. 0: not known yet.
 	Now(key string) int64
+	// Earliest estimates the same clock from below: the server's clock shows at
+	// least this. 0: not known yet.
+	Earliest(key string) int64
 	// Available reports whether a call for key would be tried now. It never blocks.
 	Available(key string) bool
 	// Ping asks every known server and returns the longest round trip.
@@ -126,12 +129,13 @@ type ShardStats struct {
 	Addr       string
 	Available  bool
 	Failures   uint64 // calls that failed for want of the server
+	Refused    uint64 // writes that the server refused: out of memory, read-only, too few replicas
 	Reconnects uint64 // probes sent while the breaker was open
 	Opened     uint64 // times the breaker opened
 	Since      time.Time
 	LastError  string
 	RunID      string
-	Offset     time.Duration // server clock minus ours
+	Offset     time.Duration // the server's clock minus this process' wall clock, for people to read
 }
 
 // SetResult is the outcome of a write that stores.
@@ -159,7 +163,7 @@ type DeleteResult struct {
 // Seen is what a read found, as far as a lease depends on it.
 type Seen struct {
 	State   State
-	Version uint64 // of the record, with StateRecord or StateCorrupt
+	Version uint64 // of the record, with StateRecord, StateCorrupt or StateTooLarge; 0: unknown
 }
 
 // State is what stands under a key.
@@ -172,7 +176,7 @@ const (
 	StateForeign               // something that is not ours, of any Redis type
 	StateNewer                 // a record of a newer format: left alone by fills
 	StateCorrupt               // a record of ours whose body is damaged
-	StateTooLarge              // more than the limit
+	StateTooLarge              // more than the limit; of a record of ours the head is valid
 )
 
 // Reply is the result of a read.
@@ -182,12 +186,21 @@ type Reply struct {
 }
 
 // Seen returns what a lease needs to know of r.
-func (r *Reply) Seen() Seen { return Seen{State: r.State, Version: r.Record.Version} }
+//
+// Placeholders and tombstones count as absent: they hold no value that the
+// caller could go on using, so nothing depends on their being still there.
+func (r *Reply) Seen() Seen {
+	if r.State == StateRecord && !r.Record.Kind.HasBody() {
+		return Seen{State: StateAbsent}
+	}
+	return Seen{State: r.State, Version: r.Record.Version}
+}
 
 // Grant is the answer to a request for a lease.
 type Grant struct {
 	Kind GrantKind
 	Wait time.Duration // with GrantBusy and GrantBarred: how long the other's lease lasts at most
+	Time int64         // when the answer was given, microseconds in the clock of the key's server
 }
 
 // GrantKind tells the answers to a request for a lease apart.
