@@ -1,0 +1,34 @@
+// Package l1 keeps decoded values in the memory of this process, within a
+// budget of bytes. It is the only importer of ristretto, and hides what a caller
+// of ristretto has to know.
+//
+// # Promise
+//
+// [Store.Get] never returns an entry that its fence, one of its tags or its age
+// forbids. That is all that is promised of the contents: whether a Put is ever
+// seen is up to the admission policy and to full queues. A value that is gone
+// costs a read of the second tier.
+//
+// # How ristretto is used
+//
+// Each rule answers a behavior of v2.4.2 that was reproduced.
+//
+//   - Of two sets of a new key in a row the first stays, and a deleted value may
+//     come back. So every entry carries the stamp of its fence, compared on each
+//     Get, and no call here is expected to remove anything for good.
+//   - Del waits while the queue is full, and a Del that is applied late removes
+//     a newer value. So it is never called: [Store.Drop] replaces the value in
+//     place by nil, which frees it at once and waits for nothing.
+//   - Close races with every other method and panics. A guard keeps them apart;
+//     the words that it writes are striped and are the hit counters as well.
+//   - The cost of a value replaced in place is lost when the queue is full, and
+//     growing in place never evicts. So the store counts the bytes of the entries
+//     that it handed over, refuses what exceeds the budget by more than an
+//     eighth, and corrects the budget that ristretto sees by what it lost.
+//   - A cost of zero is unbounded; costs here begin at the entry's own size.
+//   - Callbacks run on callers' goroutines too, and twice for some evictions, then
+//     with nil. They only add to atomic counters and skip nil.
+//   - A TTL inside ristretto reads the clock twice a hit and sweeps under locks.
+//     Times stand in the entry instead; the policy evicts what nobody reads.
+//   - Its metrics cost as much as the hit. They are off.
+package l1

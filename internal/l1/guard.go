@@ -1,0 +1,94 @@
+package l1
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// guard lets any number of calls run and keeps Close from overtaking them. It
+// counts hits and misses with the same two additions a call: calls under way are
+// those that entered less those that left as a hit, a miss or anything else.
+//
+// The counters are striped by the address of the caller's stack, so that
+// goroutines that run at the same time mostly write to different cache lines. A
+// sync.RWMutex would make every hit write the same one.
+type guard struct {
+	stripes []stripe
+	mask    uintptr
+	closed  atomic.Bool
+}
+
+type stripe struct {
+	entered, hits, misses, others atomic.Uint64
+	_                             [lineBytes - 32]byte
+}
+
+const (
+	// lineBytes keeps stripes apart, with room for the prefetcher that fetches
+	// cache lines in pairs.
+	lineBytes = 128
+	// stripesPerCPU makes it unlikely that two running goroutines share one.
+	stripesPerCPU = 8
+	// stackShift drops the address bits inside the smallest stack, 2 KiB.
+	stackShift = 11
+)
+
+func newGuard() *guard {
+	n := 32
+	for n < stripesPerCPU*runtime.GOMAXPROCS(0) && n < 1024 {
+		n *= 2
+	}
+	return &guard{stripes: make([]stripe, n), mask: uintptr(n - 1)}
+}
+
+// enter returns the stripe on which the caller must count its leaving, or nil if
+// the guard is closed. The stack may move before the call leaves, therefore the
+// stripe is chosen once.
+//
+// Entering is counted before closed is read, and close stores closed before it
+// reads the counters. So either the caller sees closed, or close sees the caller.
+func (g *guard) enter() *stripe {
+	var here byte
+	at := uintptr(unsafe.Pointer(&here)) >> stackShift
+	s := &g.stripes[(at^at>>7)&g.mask]
+	s.entered.Add(1)
+	if g.closed.Load() {
+		s.misses.Add(1)
+		return nil
+	}
+	return s
+}
+
+// close turns new calls away and returns when those under way have left. They
+// never wait for anything but the store's own goroutines, so it soon does.
+func (g *guard) close() {
+	g.closed.Store(true)
+	for i := range g.stripes {
+		for n := 0; !g.stripes[i].idle(); n++ {
+			if n < 100 {
+				runtime.Gosched()
+			} else {
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
+	}
+}
+
+// idle reports whether nobody is between entering and leaving. Those that left
+// are read first: read after entered, they could hide one that is still inside
+// behind one that came and went in between.
+func (s *stripe) idle() bool {
+	left := s.hits.Load() + s.misses.Load() + s.others.Load()
+	return s.entered.Load() == left
+}
+
+// counts returns the hits and misses so far.
+func (g *guard) counts() (hits, misses uint64) {
+	for i := range g.stripes {
+		hits += g.stripes[i].hits.Load()
+		misses += g.stripes[i].misses.Load()
+	}
+	return hits, misses
+}
