@@ -1,0 +1,72 @@
+// Package invalidation tells the nodes of a fleet what went stale.
+//
+// It has four parts. A [Message] names what went stale. A [Bus] carries
+// messages to every node: [Redis] over pub/sub, [Local] within a process. An
+// [Origin] numbers the messages of one node. A [Tracker] reads those numbers
+// and finds out what never arrived.
+//
+// Pub/sub forgets: what is published while a subscriber is away is gone, and
+// most ways to be away are silent. So nothing here promises that a message
+// arrives. What is promised is that its loss is noticed, in bounded time, and
+// reported as a gap, after which a cache treats everything it held before as
+// unproven.
+//
+// # Bus
+//
+//   - B1. One goroutine at a time calls a [Handler], in the order in which the
+//     server delivered. Messages of the node itself are among them.
+//   - B2. Gap is called when continuity is lost, as soon as that is noticed,
+//     and again, with [GapSubscribed], when a subscription is confirmed (the
+//     first included). From a GapSubscribed to the next Gap, what the
+//     subscribed server delivered is complete.
+//   - B3. Heard(t) is called only for a PING that was sent at t on a
+//     subscription confirmed before t, after every message that the same server
+//     delivered before the answer. A Gap voids what was heard before it: only a
+//     later Heard is proof again.
+//   - B4. These are gaps: an error of the link, a server that is silent for
+//     DeadAfter, answers missing or out of turn, a subscription that ends or
+//     is confirmed twice, an oversized message, a message of a newer format (at
+//     most one gap a second), a panic of the handler.
+//   - B5. What is not a message of ours is counted and ignored.
+//   - B6. Close is idempotent, returns within about two seconds on any network,
+//     and no call of the handler begins after it.
+//
+// In plain words: a handler that serves from memory only while the last Heard
+// is young, and forgets at every Gap, is never stale for longer than that age,
+// as long as messages and answers come from one server.
+//
+// # Sequences
+//
+// In a cluster they do not: a message is published on one master, the
+// subscription is on another, and the bus between them can lose or reorder.
+//
+//   - S1. An [Origin] numbers its messages 1, 2, 3 and so on, and announces in
+//     each beat the last number given out, those that were lost for certain or
+//     perhaps (excused), and those whose outcome is open.
+//   - S2. A [Tracker] reports a gap when a number that a beat neither excuses
+//     nor calls open has not arrived 250 ms after the beat.
+//   - S3. It reports a gap when an origin that it knows has not beaten for two
+//     of its announced intervals and has not said goodbye, and again every two
+//     intervals until it beats or is forgotten ([SilenceRemembered]).
+//   - S4. An origin that began after the subscription must account for every
+//     number from 1 on. One that is older is taken as it is at its first beat,
+//     since what it sent before the subscription is not ours to miss; if it
+//     may have sent something in between, one gap follows ([GapBaseline]), shortly
+//     after the subscription and common to all such origins. So a rolling deploy
+//     causes no gap on the nodes that stay.
+//   - S5. Whatever exceeds a bound (excused numbers, open numbers, holes,
+//     origins) ends in a gap, never in silence.
+//
+// Excusing is sound because a number is excused only when its sender still owes
+// the invalidation and will send it again under a new number.
+//
+// # Not promised
+//
+//   - A message lost from an origin of which no beat has ever arrived, and which
+//     dies before the first one does, is not missed. An origin therefore beats
+//     once before its first message.
+//   - Who may publish on the channel may forge messages. A forged message causes
+//     misses; together with the loss of a real one it can hide that loss.
+//   - A one-way partition of the cluster bus that outlasts [SilenceRemembered] is
+//     not told from a crash of the origins behind it.
+package invalidation
