@@ -26,6 +26,13 @@ func (s *Server) Thaw() {
 	s.must(s.running().signal(syscall.SIGCONT))
 }
 
+// up reports whether the process runs and is not suspended.
+func (s *Server) up() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proc != nil && !s.proc.exited() && !suspended(s.proc.cmd.Process.Pid)
+}
+
 // running returns the process, which must run.
 func (s *Server) running() *process {
 	s.t.Helper()

@@ -14,6 +14,9 @@ type config struct {
 	socket   bool
 	tls      bool
 	persist  bool
+	sentinel bool
+	replicas int
+	watchers int
 	lines    []string // of redis.conf, last, so that they win
 }
 

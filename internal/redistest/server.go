@@ -236,7 +236,11 @@ func (s *Server) mustStart() {
 
 // start runs the process once and waits until it answers.
 func (s *Server) start(conf string) error {
-	proc, err := spawn(s.out, s.bin, conf)
+	args := []string{conf}
+	if s.cfg.sentinel {
+		args = append(args, "--sentinel")
+	}
+	proc, err := spawn(s.out, s.bin, args...)
 	if err != nil {
 		return err
 	}
@@ -294,45 +298,4 @@ func answers(admin *redis.Client, opts *redis.Options, pid int) error {
 		return fmt.Errorf("another process answers on %s", opts.Addr)
 	}
 	return nil
-}
-
-// configFile renders redis.conf.
-func (s *Server) configFile() string {
-	var b strings.Builder
-	set := func(directive string, args ...string) {
-		b.WriteString(directive)
-		for _, arg := range args {
-			b.WriteString(" " + quote(arg))
-		}
-		b.WriteByte('\n')
-	}
-	set("bind", "127.0.0.1")
-	set("dir", s.dir)
-	set("daemonize", "no")
-	set("enable-debug-command", "local")
-	if s.cfg.tls {
-		set("port", "0")
-		set("tls-port", s.portText())
-		set("tls-cert-file", s.cert.certFile)
-		set("tls-key-file", s.cert.keyFile)
-		set("tls-ca-cert-file", s.cert.certFile)
-		set("tls-auth-clients", "no")
-	} else {
-		set("port", s.portText())
-	}
-	if s.cfg.socket {
-		set("unixsocket", s.Socket())
-	}
-	if s.cfg.password != "" {
-		set("requirepass", s.cfg.password)
-	}
-	set("save", "")
-	if s.cfg.persist {
-		set("appendonly", "yes")
-		set("appendfsync", "always")
-	}
-	for _, line := range s.cfg.lines {
-		b.WriteString(line + "\n")
-	}
-	return b.String()
 }
