@@ -193,10 +193,8 @@ func (t *Target) parse(u *url.URL) error {
 	params.Del("skip_verify")
 	params.Del("context_timeout_enabled")
 	// go-redis takes 0 for "the default", which would be three retries.
-	for _, name := range []string{"max_retries", "pipeline_pool_size"} {
-		if last(params, name) == "0" {
-			params.Set(name, "-1")
-		}
+	if last(params, "max_retries") == "0" {
+		params.Set("max_retries", "-1")
 	}
 	u.RawQuery = params.Encode()
 

@@ -30,15 +30,11 @@ func (f *Fence) Prefix(prefix string) {
 	f.prefix.Store(n)
 }
 
-// prefixVoids reports whether a prefix deletion later than from and than what
-// checked says matches key. now is the sequence read before the call.
+// prefixVoids reports whether a prefix deletion later than from matches key. now
+// is the sequence read before the call; if checked shows it, none did.
 func (f *Fence) prefixVoids(key string, from, now uint64, checked *atomic.Uint64) bool {
-	if checked != nil {
-		seen := checked.Load()
-		if seen == now {
-			return false
-		}
-		from = max(from, seen)
+	if checked != nil && checked.Load() == now {
+		return false
 	}
 	if f.prefixMatches(key, from) {
 		return true
