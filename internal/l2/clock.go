@@ -1,0 +1,64 @@
+package l2
+
+import (
+	"sync"
+	"time"
+)
+
+// clock estimates a server's clock by its answers to TIME. It stands on the
+// monotonic clock of this process alone; the wall clock may be anything.
+//
+// A reply that was asked for at a and received at b, on our clock, shows the
+// server's clock at some moment between: the server minus ours was then at
+// least T-b and at most T-a. Both ends are kept. Between two answers the rates
+// of the clocks may differ by drift, so an older bound is widened as it ages.
+type clock struct {
+	base time.Time
+
+	mu       sync.Mutex // guards what follows
+	known    bool
+	lo, hi   int64 // bounds of the server's clock minus ours, in microseconds
+	measured int64 // on our clock
+}
+
+// drift is how much faster one clock may run than another: 1 in 1000, twice
+// what NTP lets a clock slew.
+const drift = 1000
+
+// local is our clock, in microseconds.
+func (c *clock) local() int64 { return time.Since(c.base).Microseconds() }
+
+// observe takes in that the server's clock showed t between a and b of ours.
+//
+// If that cannot be, drift included, one of the clocks has jumped, and only the
+// newest answer counts.
+func (c *clock) observe(a, t, b int64) {
+	lo, hi := t-b, t-a+1 // TIME cuts off parts of a microsecond
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	age := max(b-c.measured, 0)/drift + 1
+	oldLo, oldHi := c.lo-age, c.hi+age
+	if c.known && lo <= oldHi && hi >= oldLo {
+		lo, hi = max(lo, oldLo), min(hi, oldHi)
+	}
+	c.known, c.lo, c.hi, c.measured = true, lo, hi, b
+}
+
+// bounds returns what the server's clock shows at least and at most now.
+func (c *clock) bounds() (lo, hi int64, known bool) {
+	now := c.local()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known {
+		return 0, 0, false
+	}
+	age := max(now-c.measured, 0)/drift + 1
+	return now + c.lo - age, now + c.hi + age, true
+}
+
+// forget drops what is known: the server is another one.
+func (c *clock) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = false
+}

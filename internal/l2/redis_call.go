@@ -1,0 +1,192 @@
+package l2
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/breaker"
+)
+
+// once is a command that no client sends twice: what it asks may be done by
+// the time the reply is lost.
+type once struct{ *redis.Cmd }
+
+// NoRetry overrides the command's: go-redis asks it before each retry, also in
+// pipelines and on a cluster. A redirection is followed all the same, since
+// a server that redirects has done nothing.
+func (once) NoRetry() bool { return true }
+
+// Clone keeps the override.
+func (c once) Clone() redis.Cmder { return once{c.Cmd.Clone().(*redis.Cmd)} }
+
+// onceString is once for replies that are one string.
+type onceString struct{ *redis.StringCmd }
+
+// NoRetry overrides the command's.
+func (onceString) NoRetry() bool { return true }
+
+// Clone keeps the override.
+func (c onceString) Clone() redis.Cmder { return onceString{c.StringCmd.Clone().(*redis.StringCmd)} }
+
+// newScriptCall returns the command that runs a script on key. Its key's place
+// is set, so that a cluster client need not ask the server for it.
+func newScriptCall(ctx context.Context, name, script, key string, args []any) once {
+	all := make([]any, 0, 4+len(args))
+	all = append(all, name, script, 1, key)
+	c := once{redis.NewCmd(ctx, append(all, args...)...)}
+	c.SetFirstKeyPos(3)
+	c.SetStepCount(1)
+	return c
+}
+
+// newRange returns the command that reads the first limit bytes of key. An
+// absent key is an empty string, not a nil, which would cost the client 20
+// allocations.
+func newRange(ctx context.Context, key string, limit int) onceString {
+	c := onceString{redis.NewStringCmd(ctx, "getrange", key, 0, limit-1)}
+	c.SetFirstKeyPos(1)
+	c.SetStepCount(1)
+	return c
+}
+
+// noScript reports whether the server does not know the script. After
+// a restart, a failover or SCRIPT FLUSH it is sent whole once.
+func noScript(err error) bool {
+	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT")
+}
+
+// call is one call for one key.
+type call struct {
+	r     *Redis
+	shard *shard
+	write bool
+}
+
+// begin finds who owns key and whether it may be asked. Every nil error must be
+// followed by finish.
+func (r *Redis) begin(ctx context.Context, key string, write bool) (c call, done func(breaker.Outcome), err error) {
+	if err := checkKey(key); err != nil {
+		return call{}, nil, err
+	}
+	if ctx.Err() != nil {
+		return call{}, nil, cutShort(ctx)
+	}
+	if err := r.enter(); err != nil {
+		return call{}, nil, err
+	}
+	s := r.shardFor(key)
+	done, ok := s.breaker.Allow()
+	if !ok {
+		r.tasks.Done()
+		return call{}, nil, s.unavailable()
+	}
+	return call{r: r, shard: s, write: write}, done, nil
+}
+
+// perform runs f for key under the call's deadline and sorts its error.
+//
+// f must not touch what its caller owns once ctx is done: a client that does
+// not heed deadlines is left behind with f still running.
+func perform[T any](ctx context.Context, r *Redis, key string, write bool, f func(ctx context.Context, s *shard) (T, error)) (T, error) {
+	var zero T
+	c, done, err := r.begin(ctx, key, write)
+	if err != nil {
+		return zero, err
+	}
+	defer r.tasks.Done()
+	limited, cancel := context.WithTimeout(ctx, r.opt.Timeout)
+	defer cancel()
+	start := time.Now()
+	v, err := run(limited, r, func(ctx context.Context) (T, error) { return f(ctx, c.shard) })
+	return v, c.finish(ctx, start, done, err)
+}
+
+// run calls f, in a goroutine of its own if the client may overrun ctx.
+func run[T any](ctx context.Context, r *Redis, f func(ctx context.Context) (T, error)) (T, error) {
+	if !r.loose {
+		return f(ctx)
+	}
+	type result struct {
+		v   T
+		err error
+	}
+	results := make(chan result, 1)
+	r.tasks.Go(func() {
+		v, err := f(ctx)
+		results <- result{v, err}
+	})
+	select {
+	case res := <-results:
+		return res.v, res.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}
+
+// finish reports the outcome to the breaker and returns what the method
+// returns. parent is the caller's context.
+//
+// That a caller went away says nothing of the server. That its deadline passed
+// does, if the server had half of our own timeout to answer: a caller that
+// always gives a little less than that must not keep the breaker from opening.
+func (c call) finish(parent context.Context, start time.Time, done func(breaker.Outcome), err error) error {
+	if err == nil {
+		done(breaker.Success)
+		return nil
+	}
+	if parent.Err() != nil && !isAnswer(err) {
+		if time.Since(start) < c.r.opt.Timeout/2 || errors.Is(parent.Err(), context.Canceled) {
+			done(breaker.Neutral)
+			return cutShort(parent)
+		}
+	}
+	cl := classify(err)
+	wrapped := cl.wrap(err, c.write)
+	c.shard.failed(cl, err)
+	done(cl.outcome())
+	return wrapped
+}
+
+func isAnswer(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
+}
+
+// eval runs a script on key, as write unless readonly.
+func (r *Redis) eval(ctx context.Context, sc *script, key string, write bool, args ...any) (any, error) {
+	args = r.own(args)
+	return perform(ctx, r, key, write, func(ctx context.Context, s *shard) (any, error) {
+		return s.eval(ctx, sc, key, args)
+	})
+}
+
+// own copies what a call that is left behind might still read.
+func (r *Redis) own(args []any) []any {
+	if !r.loose {
+		return args
+	}
+	for i, a := range args {
+		if b, ok := a.([]byte); ok {
+			args[i] = append([]byte(nil), b...)
+		}
+	}
+	return args
+}
+
+// eval runs a script by its digest, or whole if the server does not know it.
+func (s *shard) eval(ctx context.Context, sc *script, key string, args []any) (any, error) {
+	cmd := newScriptCall(ctx, "evalsha", sc.sha, key, args)
+	err := s.r.client.Process(ctx, cmd)
+	if noScript(err) {
+		cmd = newScriptCall(ctx, "eval", sc.src, key, args)
+		err = s.r.client.Process(ctx, cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Val(), nil
+}

@@ -1,0 +1,276 @@
+package l2
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Read implements Store: one GETRANGE.
+func (r *Redis) Read(ctx context.Context, key string, limit int) (Reply, error) {
+	if err := checkLimit(limit); err != nil {
+		return Reply{}, err
+	}
+	return perform(ctx, r, key, false, func(ctx context.Context, s *shard) (Reply, error) {
+		cmd := newRange(ctx, key, limit+maxMeta+1)
+		return replyOf(cmd, r.client.Process(ctx, cmd), key, limit)
+	})
+}
+
+func checkLimit(limit int) error {
+	if limit < 0 || limit > MaxPayload {
+		return fmt.Errorf("%w: limit %d is not between 0 and %d", ErrArgument, limit, MaxPayload)
+	}
+	return nil
+}
+
+// replyOf turns the reply to a GETRANGE into a Reply.
+func replyOf(cmd onceString, err error, key string, limit int) (Reply, error) {
+	if err != nil {
+		if redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return Reply{State: StateForeign}, nil
+		}
+		return Reply{}, err
+	}
+	b, err := cmd.Bytes() // the reply's own memory, not a copy
+	if err != nil {
+		return Reply{}, err
+	}
+	return limited(b, key, limit), nil
+}
+
+// be returns v as scripts take versions.
+func be(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+
+// bytesOf makes b an argument; nil would be sent as something else.
+func bytesOf(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// change runs a script that publishes and draws a version for what it places.
+func (r *Redis) change(ctx context.Context, sc *script, key string, msg []byte, args ...any) (any, error) {
+	return r.eval(ctx, sc, key, true, r.withHead(msg, args)...)
+}
+
+func (r *Redis) withHead(msg []byte, args []any) []any {
+	return append([]any{r.opt.Channel, bytesOf(msg), be(NewVersion())}, args...)
+}
+
+// intOf returns a reply that is an integer.
+func intOf(v any, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	n, ok := v.(int64)
+	if !ok {
+		return 0, unexpected(v)
+	}
+	return n, nil
+}
+
+// unexpected is for replies that no script of ours gives. What was done is as
+// unknown as if there were none.
+func unexpected(v any) error {
+	return fmt.Errorf("%w: unexpected reply of type %T", ErrUnavailable, v)
+}
+
+// Lease implements Store.
+func (r *Redis) Lease(ctx context.Context, key string, seen Seen, token Token, d time.Duration) (Grant, error) {
+	if err := checkLease("d", d); err != nil {
+		return Grant{}, err
+	}
+	if token.IsZero() {
+		return Grant{}, fmt.Errorf("%w: token is zero", ErrArgument)
+	}
+	replace := "0"
+	if seen.replaceable() {
+		replace = "1"
+	}
+	v, err := r.change(ctx, r.scripts.lease, key, nil, be(seen.version()), replace, token[:], d.Microseconds())
+	if err != nil {
+		return Grant{}, err
+	}
+	list, ok := v.([]any)
+	if !ok || len(list) != 3 {
+		return Grant{}, unexpected(v)
+	}
+	kind, ok1 := list[0].(int64)
+	wait, ok2 := list[1].(int64)
+	now, ok3 := list[2].(int64)
+	if !ok1 || !ok2 || !ok3 || kind < int64(Granted) || kind > int64(GrantRefused) {
+		return Grant{}, unexpected(v)
+	}
+	return Grant{Kind: GrantKind(kind), Wait: time.Duration(wait) * time.Microsecond, Time: now}, nil
+}
+
+// Renew implements Store.
+func (r *Redis) Renew(ctx context.Context, key string, token Token, d time.Duration, writer bool) (bool, error) {
+	if err := checkLease("d", d); err != nil {
+		return false, err
+	}
+	shared := "0"
+	if writer {
+		shared = "1"
+	}
+	n, err := intOf(r.change(ctx, r.scripts.renew, key, nil, token[:], d.Microseconds(), shared))
+	return n == 1, err
+}
+
+// Release implements Store.
+func (r *Redis) Release(ctx context.Context, key string, token Token) error {
+	_, err := intOf(r.change(ctx, r.scripts.release, key, nil, token[:]))
+	return err
+}
+
+// Fill implements Store.
+func (r *Redis) Fill(ctx context.Context, key string, token Token, rec []byte, ttl time.Duration, msg []byte) (bool, error) {
+	if err := checkRecord(rec, ttl, false); err != nil {
+		return false, err
+	}
+	n, err := intOf(r.change(ctx, r.scripts.fill, key, msg, token[:], rec, millis(ttl)))
+	return n == 1, err
+}
+
+// Set implements Store.
+func (r *Redis) Set(ctx context.Context, key string, rec []byte, ttl time.Duration, msg []byte) (SetResult, error) {
+	return r.store(ctx, r.scripts.set, key, rec, ttl, msg)
+}
+
+// SetVersioned implements Store.
+func (r *Redis) SetVersioned(ctx context.Context, key string, rec []byte, ttl time.Duration, msg []byte) (SetResult, error) {
+	if err := checkRecord(rec, ttl, true); err != nil {
+		return SetResult{}, err
+	}
+	return r.store(ctx, r.scripts.setVersioned, key, rec, ttl, msg)
+}
+
+// Replies of luaSet that are not minus the time.
+const (
+	setStored = 1
+	setBarred = 2
+	setOlder  = 3
+)
+
+// store runs luaSet with a deadline: the server's clock at the moment when the
+// call will have been given up, by an estimate from above, so that a script is
+// not refused that its caller still waits for.
+//
+// A script that was late all the same tells the time; the server's clock must
+// have jumped, or the call sat in a queue. It is tried once more.
+func (r *Redis) store(ctx context.Context, sc *script, key string, rec []byte, ttl time.Duration, msg []byte) (SetResult, error) {
+	if err := checkRecord(rec, ttl, false); err != nil {
+		return SetResult{}, err
+	}
+	var res SetResult
+	for range 2 {
+		code, deadline, err := r.storeOnce(ctx, sc, key, rec, ttl, msg)
+		res.Deadline = max(res.Deadline, deadline)
+		if err != nil {
+			return res, err
+		}
+		switch code {
+		case setStored, setBarred, setOlder:
+			res.Stored, res.Barred, res.Older = code == setStored, code == setBarred, code == setOlder
+			return res, nil
+		}
+	}
+	return res, fmt.Errorf("%w: past its deadline", ErrRefused)
+}
+
+// storeOnce returns also the deadline that was sent, 0 if nothing was.
+func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byte, ttl time.Duration, msg []byte) (code, deadline int64, err error) {
+	note := make(chan int64, 1) // not a variable: a call may be left behind
+	args := r.own(r.withHead(msg, []any{rec, millis(ttl), int64(0)}))
+	code, err = perform(ctx, r, key, true, func(ctx context.Context, s *shard) (int64, error) {
+		deadline, err := s.deadline(ctx)
+		if err != nil {
+			return 0, err
+		}
+		args[len(args)-1] = deadline
+		note <- deadline
+		a := s.clock.local()
+		n, err := intOf(s.eval(ctx, sc, key, args))
+		if err == nil && n < 0 {
+			s.clock.observe(a, -n, s.clock.local())
+		}
+		return n, err
+	})
+	select {
+	case deadline = <-note:
+	default:
+		if r.loose && err != nil {
+			// Left behind before it had one, it may still send one that is no
+			// later than this.
+			deadline = r.Now(key) + r.opt.Timeout.Microseconds()
+		}
+	}
+	return code, deadline, err
+}
+
+// deadline is the end of ctx in the server's clock. It asks for the time if it
+// has never been told.
+func (s *shard) deadline(ctx context.Context) (int64, error) {
+	_, now, known := s.clock.bounds()
+	if !known {
+		if err := s.syncClock(ctx); err != nil {
+			return 0, err
+		}
+		_, now, _ = s.clock.bounds()
+	}
+	end, _ := ctx.Deadline() // REQUIRES: perform's context, which has one
+	return now + time.Until(end).Microseconds(), nil
+}
+
+// Delete implements Store.
+func (r *Redis) Delete(ctx context.Context, key string, opt DeleteOptions, msg []byte) (DeleteResult, error) {
+	if err := opt.check(); err != nil {
+		return DeleteResult{}, err
+	}
+	n, err := intOf(r.change(ctx, r.scripts.del, key, msg, deleteArgs(opt)...))
+	if err != nil {
+		return DeleteResult{}, err
+	}
+	if n < 0 {
+		return DeleteResult{Early: time.Duration(-n) * time.Microsecond}, nil
+	}
+	return DeleteResult{Removed: n == 1}, nil
+}
+
+func deleteArgs(opt DeleteOptions) []any {
+	return []any{opt.NotBefore, opt.Hold.Microseconds(), be(opt.Version), millis(opt.Tombstone)}
+}
+
+// Expire implements Store.
+func (r *Redis) Expire(ctx context.Context, key string, msg []byte) error {
+	_, err := intOf(r.change(ctx, r.scripts.expire, key, msg))
+	return err
+}
+
+// Begin implements Store.
+func (r *Redis) Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (sole bool, err error) {
+	if err := checkLease("d", d); err != nil {
+		return false, err
+	}
+	if token.IsZero() {
+		return false, fmt.Errorf("%w: token is zero", ErrArgument)
+	}
+	n, err := intOf(r.change(ctx, r.scripts.begin, key, msg, token[:], d.Microseconds()))
+	return n == 1, err
+}
+
+// End implements Store.
+func (r *Redis) End(ctx context.Context, key string, token Token, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error) {
+	if len(rec) > 0 {
+		if err := checkRecord(rec, ttl, false); err != nil {
+			return false, err
+		}
+	}
+	n, err := intOf(r.change(ctx, r.scripts.end, key, msg, token[:], bytesOf(rec), millis(ttl)))
+	return n == 1, err
+}
