@@ -4,6 +4,10 @@
 // persistence, and returns when it answers PING. The server ends with the test,
 // and also when the test binary dies: no process outlives the tests.
 //
+// [StartCluster] and [StartSentinel] run several of them, [NewProxy] stands
+// between a client and a server and breaks single connections, replies and
+// messages.
+//
 // # Rules
 //
 //   - A redis-server that is missing fails the test, with the line that installs
@@ -14,5 +18,7 @@
 //   - Waiting is polling a real condition with a deadline, never a sleep.
 //   - All methods may be called concurrently. Stop, Kill and Restart act one
 //     after the other.
+//   - A proxy is not seen by the nodes of a cluster or by sentinels: they
+//     announce their own addresses, which clients then use.
 //   - Redis 7.0 or newer is needed (or a fork of it), and a Unix.
 package redistest
