@@ -68,11 +68,6 @@ func (w *typeWalk) walk(t reflect.Type, path string, addressable bool) {
 		}
 		t, addressable = t.Elem(), true
 	}
-	if w.seen[visit{t, addressable}] {
-		return
-	}
-	w.seen[visit{t, addressable}] = true
-
 	if leaf, fault := w.rules.self(t, addressable); leaf {
 		// Its methods may do anything with the decoder that they are given.
 		w.readsMaps = true
@@ -85,6 +80,11 @@ func (w *typeWalk) walk(t reflect.Type, path string, addressable bool) {
 		w.fault(path, fault)
 		return
 	}
+	// Here, not above: a fault is named at every place, a type walked once.
+	if w.seen[visit{t, addressable}] {
+		return
+	}
+	w.seen[visit{t, addressable}] = true
 	switch t.Kind() {
 	case reflect.Slice:
 		w.walk(t.Elem(), path+"[]", true)

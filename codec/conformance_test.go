@@ -148,7 +148,7 @@ func (s suite[T]) flips(t *testing.T) {
 
 func (s suite[T]) noise(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
+	for range 300 {
 		b := make([]byte, r.IntN(40))
 		for i := range b {
 			b[i] = byte(r.Uint32())
@@ -165,7 +165,7 @@ func (s suite[T]) concurrent(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
-			for i := range 40 {
+			for i := range 12 {
 				v := s.values[(g+i)%len(s.values)]
 				b, err := codec.AppendFor(s.codec, nil, key, v)
 				var got T

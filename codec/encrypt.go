@@ -5,7 +5,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"sync"
 )
 
@@ -28,11 +28,11 @@ type Secret struct {
 // String returns the ID: a secret never shows in a log.
 func (s Secret) String() string { return "Secret(" + s.ID + ")" }
 
-// GoString is [Secret.String], for %#v.
-func (s Secret) GoString() string { return s.String() }
+// Format writes [Secret.String] whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// LogValue is [Secret.String], for log/slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+// MarshalText is [Secret.String], for encoders and log/slog.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 const maxSecretID = 32
 
