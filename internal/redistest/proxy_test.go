@@ -208,6 +208,17 @@ func TestProxy_DropReply_afterTheCommandRan(t *testing.T) {
 	require.NoError(t, impatient(t, p).Incr(t.Context(), "n").Err(), "one reply only")
 }
 
+func TestProxy_DropReply_letsNoLaterReplyTakeItsPlace(t *testing.T) {
+	_, p, c := proxied(t)
+	p.DropReply(Named("incr"))
+	pipe := c.Pipeline()
+	n := pipe.Incr(t.Context(), "n")
+	pipe.Incr(t.Context(), "n")
+	_, err := pipe.Exec(briefly(t))
+	require.Error(t, err)
+	assert.Zero(t, n.Val(), "the first took the reply of the second")
+}
+
 func TestProxy_CutReply_closesInstead(t *testing.T) {
 	s, p, c := proxied(t)
 	rule := p.CutReply(Named("incr"))
