@@ -11,7 +11,7 @@ import (
 type Bus interface {
 	// Subscribe begins to deliver to h. It returns at once: the link is built,
 	// watched and rebuilt in the background until the subscription is closed.
-	// The error is of the caller's making (no handler, closed bus).
+	// The error is of the caller's making (no handler).
 	Subscribe(h Handler) (Subscription, error)
 	// Publish sends an encoded message ([Message.Append]) to every subscriber. It
 	// ends with ctx. After an error the message may have been sent or not.
@@ -75,19 +75,20 @@ type SubscriptionStats struct {
 type GapReason uint8
 
 // The reasons for a gap. Those up to GapPanic come from a [Bus], the others from
-// a [Tracker].
+// a [Tracker]. GapNone, the zero value, is no gap.
 const (
-	GapSubscribed   GapReason = iota + 1 // a subscription was confirmed: missed until now, complete from now on
-	GapLink                              // the link failed
-	GapSilent                            // the server did not answer in time
-	GapUnsubscribed                      // the server ended the subscription, or confirmed it twice
-	GapProtocol                          // the server sent what it must not: answers out of turn, oversized messages
-	GapNewer                             // a message of a newer format, which may have meant anything
-	GapPanic                             // the handler panicked over a message
+	GapNone         GapReason = iota
+	GapSubscribed             // a subscription was confirmed: missed until now, complete from now on
+	GapLink                   // the link failed
+	GapSilent                 // the server did not answer in time
+	GapUnsubscribed           // the server ended the subscription, or confirmed it twice
+	GapProtocol               // the server sent what it must not: answers out of turn, oversized messages
+	GapNewer                  // a message of a newer format, which may have meant anything
+	GapPanic                  // the handler panicked over a message
 
 	GapMissing  // a message that was sent did not arrive
 	GapOrigin   // a node fell silent without a goodbye
-	GapReturned // a node that had been given up is heard again
+	GapDeaf     // this node does not hear its own beats
 	GapBaseline // nodes older than the subscription may have sent what was not delivered
 	GapImpostor // another process uses the id of this node
 	GapOverflow // a bound was exceeded: too much to keep track of
@@ -96,6 +97,8 @@ const (
 // String returns the reason in words.
 func (r GapReason) String() string {
 	switch r {
+	case GapNone:
+		return "none"
 	case GapSubscribed:
 		return "subscribed"
 	case GapLink:
@@ -114,8 +117,8 @@ func (r GapReason) String() string {
 		return "message missing"
 	case GapOrigin:
 		return "node silent"
-	case GapReturned:
-		return "node returned"
+	case GapDeaf:
+		return "own beats unheard"
 	case GapBaseline:
 		return "baseline"
 	case GapImpostor:

@@ -18,8 +18,8 @@ import (
 //	8     seq
 //	1+n   cache: length, bytes
 //	      keys: uvarint count, then each as uvarint length and bytes
-//	      beats and byes only: uvarints number, interval, age, quiet (ns), then
-//	      excused and open: count, then differences, the first to 0
+//	      beats and byes only: uvarints overflow (0, 1), number, interval, age and
+//	      quiet (ns), then excused and open: count and differences, the first to 0
 //	8     version
 //
 // The version is last and of fixed width because scripts know it only inside
@@ -64,6 +64,11 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 }
 
 func (b *Beat) append(dst []byte) []byte {
+	overflow := uint64(0)
+	if b.Overflow {
+		overflow = 1
+	}
+	dst = binary.AppendUvarint(dst, overflow)
 	dst = binary.AppendUvarint(dst, b.Number)
 	for _, d := range []time.Duration{b.Interval, b.Age, b.Quiet} {
 		dst = binary.AppendUvarint(dst, uint64(d))
@@ -153,7 +158,8 @@ func checkList(list []uint64, seq uint64) error {
 }
 
 func (b *Beat) zero() bool {
-	return b.Number == 0 && b.Interval == 0 && b.Age == 0 && b.Quiet == 0 && len(b.Excused) == 0 && len(b.Open) == 0
+	return !b.Overflow && b.Number == 0 && b.Interval == 0 && b.Age == 0 && b.Quiet == 0 &&
+		len(b.Excused) == 0 && len(b.Open) == 0
 }
 
 // Parse decodes a message. The result shares no memory with b.
@@ -265,6 +271,13 @@ func (r *reader) keys() []string {
 
 func (r *reader) beat() Beat {
 	var b Beat
+	switch r.uvarint() {
+	case 0:
+	case 1:
+		b.Overflow = true
+	default:
+		r.fail()
+	}
 	b.Number = r.uvarint()
 	b.Interval = r.duration()
 	b.Age = r.duration()

@@ -11,15 +11,13 @@ var (
 	ErrNewer = errors.New("invalidation: message of a newer format")
 )
 
-// ErrMessage is matched by the errors of [Message.Append] about a message that
-// does not fit the format.
+// ErrMessage is matched by the errors of [Message.Append] and [Bus.Publish] about
+// a message that does not fit the format.
 var ErrMessage = errors.New("invalidation: message cannot be encoded")
 
-// Errors of a [Bus].
-var (
-	// ErrClosed: the bus or subscription was closed.
-	ErrClosed = errors.New("invalidation: closed")
-	// ErrBusy: the handler was still at work when Close gave up waiting, or too
-	// many calls of Publish wait for a server that does not answer.
-	ErrBusy = errors.New("invalidation: busy")
-)
+// ErrBusy: Close gave up waiting, because the handler was still at work or a
+// dialer did not end with its context. No call of the handler begins all the
+// same.
+var ErrBusy = errors.New("invalidation: handler or dialer still at work")
+
+var errNoHandler = errors.New("invalidation: Subscribe: no handler")

@@ -79,6 +79,8 @@ type Beat struct {
 	Interval time.Duration // until the next beat, above 0 in a beat, at most [MaxInterval]
 	Age      time.Duration // since the origin began
 	Quiet    time.Duration // since the origin last gave out a number or learned an outcome
+	// Overflow says that Open is not complete. Each beat that says so is a gap.
+	Overflow bool
 	// Excused are numbers, ascending, that were given out and are lost: never
 	// published, or perhaps. Their invalidation comes again under another number.
 	Excused []uint64
