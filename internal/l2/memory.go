@@ -237,7 +237,7 @@ func (m *Memory) DeletePrefix(ctx context.Context, prefix string, msg []byte) (i
 	n := 0
 	for _, key := range keys {
 		s := m.slotLocked(key)
-		if s.remove(0, 0) {
+		if s.delete(DeleteOptions{}) {
 			n++
 		}
 	}

@@ -107,7 +107,7 @@ func (m *Memory) Release(ctx context.Context, key string, token Token) error {
 		switch {
 		case !s.holds(token):
 		case s.head.Kind == KindReader:
-			s.remove(0, 0)
+			s.remove()
 		case s.head.Kind != KindWriter:
 			s.setLease(Token{}, 0)
 		}
@@ -163,7 +163,7 @@ func (m *Memory) set(ctx context.Context, key string, rec []byte, ttl time.Durat
 			s.disturb(s.head.LeaseEnd, max(s.floor(), source), false)
 			res.Barred = true
 		case versioned && s.floor() > source:
-			s.remove(0, 0)
+			s.remove()
 			res.Older = true
 		case !s.store(rec, ttl):
 			s.err = errFull
@@ -222,7 +222,7 @@ func (m *Memory) Expire(ctx context.Context, key string, msg []byte) error {
 			binary.BigEndian.PutUint64(s.cell.data[offVersion:], NewVersion())
 			s.clearLease()
 		default:
-			s.remove(0, 0)
+			s.remove()
 		}
 		m.publishLocked(msg)
 	})
@@ -284,7 +284,7 @@ func (s *slot) end(token Token, rec []byte, ttl time.Duration) (stored bool) {
 		if len(rec) > 0 && s.store(rec, ttl) {
 			return true
 		}
-		s.remove(0, 0)
+		s.remove()
 	case s.ours() && h.Kind == KindHold && h.Writers > 1:
 		writers := h.Writers
 		if writers < maxWriters {
@@ -296,7 +296,7 @@ func (s *slot) end(token Token, rec []byte, ttl time.Duration) (stored bool) {
 	case s.live() && h.Kind == KindWriter:
 		s.disturb(h.LeaseEnd, h.Source, false)
 	default:
-		s.remove(0, 0)
+		s.remove()
 	}
 	return false
 }

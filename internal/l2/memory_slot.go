@@ -122,17 +122,12 @@ func (s *slot) disturb(end int64, floor uint64, hold bool) {
 }
 
 // remove takes away what stands here, with every lease on it, and keeps the
-// floor. A live hold stays. With hold it leaves a hold until then. It reports
-// whether a value was there.
+// floor. A live hold stays.
 //
 // REQUIRES: no bracket is open here, or it is the caller's that ends.
-func (s *slot) remove(hold int64, floor uint64) bool {
-	had := s.valued()
-	s.bury(hold, max(floor, s.floor()), 0)
-	return had
-}
+func (s *slot) remove() { s.bury(0, s.floor(), 0) }
 
-// bury leaves a hold, a tombstone or nothing.
+// bury leaves a hold until then, a tombstone for at least life, or nothing.
 func (s *slot) bury(hold int64, floor uint64, life time.Duration) {
 	if s.held() {
 		hold = max(hold, s.head.LeaseEnd)
