@@ -22,7 +22,7 @@ const (
 	MaxPayload = 512<<20 - maxMeta
 	// maxMeta is more than everything but the payload takes: the fixed part,
 	// the inner array, and tags of a name (3+1024) and a version (9).
-	maxMeta = headLen + 64 + MaxTags*(MaxTagName+3+9)
+	maxMeta = headLen + 128 + MaxTags*(MaxTagName+3+9)
 )
 
 // Kind is what a record is.
