@@ -1,0 +1,134 @@
+// Package tier is a generic, typed, two-tier cache: decoded values in this
+// process' memory (L1) over Redis (L2), coherent between processes.
+//
+//	node, err := tier.Open(ctx, tier.Config{URL: "redis://localhost:6379/0", Prefix: "app"})
+//	users, err := tier.New[User](node, "user", tier.Options[User]{})
+//	u, err := users.GetOrSet(ctx, "123", tier.TTLMedium, func(ctx context.Context) (User, error) {
+//		return db.User(ctx, "123")
+//	})
+//
+// # Model
+//
+// A [Node] is one process' membership in a fleet that shares a Redis and a
+// prefix. A [Cache] is a typed name on it; the Redis key of id 123 in the cache
+// user under the prefix app is app:user:123. A [Counter] is a number in Redis
+// alone. A zero [Config] makes a node without Redis: a complete in-memory cache
+// with the same promises inside the process, and the fake for users' tests.
+//
+// A lookup goes
+//
+//  1. to L1: a hit if the entry's stamp is current, its time is not over, and
+//     the node can prove that it hears invalidations. No round trip, no
+//     allocation.
+//  2. to the stamp: what is invalidated from here on makes the result of this
+//     lookup invalid, whatever happens in between.
+//  3. to L2: a hit if the record is whole, of this schema and of the cache's
+//     present version, and its time is not over. One round trip.
+//  4. (GetOrSet) to the flight of the key: one load at a time in this process.
+//  5. to the lease of the key, held in its record in Redis: one load at a time
+//     in the fleet. Who does not get it waits and looks again.
+//  6. to the loader, and back: into L2 if the lease still stands, then into L1.
+//
+// # Guarantees
+//
+// A change is Set, Delete, DeletePrefix or Clear. It completes when the call
+// returns without ErrClosed, ErrKey or an error about a ttl.
+//
+//   - ReadYourWrites. After a change completed on a node, no read that begins
+//     later on that node returns a value whose load or L2 read began before the
+//     change. Reads do not join loads that began before it.
+//   - NoStaleFill. A value loaded, or read from L2, before a change never enters
+//     L2 after it, from any node, nor the L1 of a node that has processed the
+//     change. If the permission to fill is gone for any reason (deleted,
+//     expired, evicted, FLUSHALL, failover), the value is returned to the caller
+//     and not stored.
+//   - BoundedStaleness. After Redis acknowledged a change, every other node stops
+//     serving the old value from L1 when the message arrives, and at the latest
+//     Δ = [NodeStats].MaxStaleness later, even if messages are lost silently:
+//     max(2 Heartbeat, 2 beat intervals) + 250 ms, by default 2.25 s up to 100
+//     nodes. A node that cannot prove that it hears does not serve L1 as fresh
+//     while Redis answers: it reads L2.
+//   - NothingForgotten. A change that Redis did not confirm (down, breaker open,
+//     timeout with unknown outcome) is kept and replayed as a deletion until
+//     confirmed; until then this node serves the keys concerned from neither
+//     tier: it loads. At most Config.MaxPending are kept one by one; what is more
+//     folds into clearing the caches concerned.
+//   - FailOpen. A Redis that is down, slow, loading, read-only or full never turns
+//     a read into an error, and never adds more than Config.Timeout to it; with
+//     the breaker open it adds nothing. Waiting for another's load is not part
+//     of that. Loaders run, L1 serves, and loads are still collapsed in the
+//     process.
+//   - OneLoad. For one key, one load runs at a time in a process, and in the
+//     fleet while leases work. A caller's cancellation ends its own wait; the
+//     last one to leave cancels the load. A hung loader frees the key after
+//     Options.LoadTimeout. After a change, a new load may run beside the old one,
+//     which nobody joins and whose result is not stored.
+//   - Untrusted. Bytes from Redis are data. Truncated, corrupt, oversized,
+//     foreign, older or newer records, keys of another type, and garbage on the
+//     channel are counted misses: never a panic, a wrong value or unbounded
+//     memory. Messages carry no values.
+//
+// Less formally: once your call to Delete has returned, your process will not
+// see the old value again, and the others will not a moment later, or two
+// seconds later if the network is against you; and no slow reader can put it
+// back.
+//
+// # What is not guaranteed
+//
+//   - Linearizability across nodes: inside Δ another node may serve what was
+//     true a moment ago, and two reads on it may see new, then old, then new.
+//   - The order of plain Sets. Set is last-writer-wins in the order of Redis,
+//     which need not be the database's. After writing a database, Delete.
+//   - Loaders that read a lagging replica of the database: give Options.Hold.
+//   - Changes that the application makes before its database commits, or never.
+//   - Debts of a process that dies: its unconfirmed changes are lost with it, and
+//     what they concern is bounded by its TTL. [Node.Shutdown] waits for them.
+//   - Changes by strangers (redis-cli DEL, FLUSHALL, eviction, expiry by hand):
+//     L2 obeys at once, L1 serves on, for at most Options.Local.TTL.
+//   - Redis being restored from an old snapshot or failing over to a replica
+//     that lacks acknowledged changes: L1 is demoted at once, but records that
+//     come back with the old data serve until their TTL or the next change.
+//   - Secrecy and authenticity: who can write to Redis can forge records, unless
+//     the codec encrypts.
+//
+// # Failure
+//
+//	what happens                    reads                             changes
+//	Redis refuses or is down        L1 serves what is not expired,    made here, owed, nil
+//	                                else the loader runs; after a     (ErrUnavailable if
+//	                                few failures the breaker opens    Strict); replayed within
+//	                                and Redis is not asked            a second of its return
+//	Redis hangs                     as above, at most Timeout late    as above, at most twice
+//	                                until the breaker opens           Timeout late
+//	Redis is read-only              L2 hits serve; loads run, their   as above
+//	                                results are not stored
+//	Redis is full (noeviction)      L2 hits serve; loads run, their   Delete works; Set deletes
+//	                                results are not stored            instead
+//	Redis restarted empty           L1 demoted, L2 misses, one load   fine
+//	                                a key
+//	subscription cut or silent      L1 not served after 2 Heartbeats, fine
+//	                                L2 instead; demoted on return
+//	a message is lost               old value in L1 for at most Δ     fine
+//	loader fails                    its error, nothing stored         -
+//	loader panics                   panics in the caller that ran it, -
+//	                                an error for those who joined
+//	loader hangs                    error after LoadTimeout           -
+//	process of a load dies          others wait out the lease (2 s)   -
+//	wall clock jumps                nothing: only monotonic clocks    nothing
+//	                                and the clock of Redis are used
+//
+// # Caller's duties
+//
+//   - Change the cache after the database has committed, not before.
+//   - Loaders of one key compute the same value, whoever calls: a result is
+//     handed to all who wait. Never load what a privileged caller may see under
+//     a key that others read.
+//   - Values are shared. Do not change them, or set Options.Clone.
+//   - Call Close, or Shutdown.
+//
+// # Testing
+//
+// Use a node with the zero Config: it needs no server, and works inside
+// testing/synctest bubbles, where TTLs pass in no time. Nodes that share an
+// in-process bus (Config.Bus) behave like two processes.
+package tier

@@ -1,0 +1,155 @@
+package tier
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/l1"
+)
+
+// Tier tells where a value came from.
+type Tier uint8
+
+// The tiers.
+const (
+	TierL1   Tier = iota + 1 // this process' memory
+	TierL2                   // Redis, or the in-process records of a node without it
+	TierLoad                 // the loader
+)
+
+// String returns "L1", "L2" or "load".
+func (t Tier) String() string {
+	switch t {
+	case TierL1:
+		return "L1"
+	case TierL2:
+		return "L2"
+	case TierLoad:
+		return "load"
+	}
+	return fmt.Sprintf("Tier(%d)", uint8(t))
+}
+
+// Item is a value with what is known about it.
+type Item[T any] struct {
+	Value T
+	Tier  Tier
+	Age   time.Duration // since it was stored
+	TTL   time.Duration // how long it stays fresh; NoExpiry: for ever
+	Stale bool          // served although it could not be verified, because Redis does not answer
+	Tags  []string
+}
+
+// Get returns the value of key and true, or the zero value and false if no
+// tier holds a fresh one: absent, remembered as not existing, expired, owed an
+// invalidation, or an invalid key.
+//
+// An L1 hit takes no round trip and allocates nothing. Otherwise Get asks L2,
+// one round trip, and keeps what it finds in L1. It never returns a value that
+// is past its TTL, or that was invalidated on this node before the call
+// (ReadYourWrites) or on another longer than Δ ago (BoundedStaleness). While
+// Redis does not answer it serves what L1 holds, for at most Local.TTL
+// (FailOpen).
+//
+// The value is shared with other callers and must not be changed, unless
+// Options.Clone is set.
+func (c *Cache[T]) Get(ctx context.Context, key string) (T, bool) {
+	h := c.hash(key)
+	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
+	if state.Fresh() {
+		return c.give(e)
+	}
+	e, _, err := c.find(ctx, key, h, e)
+	if err != nil {
+		var zero T
+		return zero, false
+	}
+	return c.give(e)
+}
+
+// give hands an entry's value out.
+func (c *Cache[T]) give(e *l1.Entry[T]) (T, bool) {
+	if e.Negative || c.opts.Clone == nil {
+		return e.Value, !e.Negative
+	}
+	return c.opts.Clone(e.Value), true
+}
+
+// find looks in L2, and falls back to what L1 held while Redis does not answer.
+// The error is ErrNotFound, ErrUnavailable, ErrKey or ErrClosed.
+func (c *Cache[T]) find(ctx context.Context, key string, h uint64, old *l1.Entry[T]) (e *l1.Entry[T], stale bool, err error) {
+	if err := checkKey(c.name, key); err != nil {
+		return nil, false, err
+	}
+	if err := c.node.enter(); err != nil {
+		return nil, false, err
+	}
+	defer c.node.leave()
+	r := c.look(ctx, key, h, c.budget(), old)
+	switch r.outcome {
+	case hit:
+		return r.entry, false, nil
+	case down:
+		if e := c.usable(h, old); e != nil {
+			return e, true, nil
+		}
+		c.counts.misses.Add(1)
+		return nil, false, fmt.Errorf("%w: cache %q: %w", ErrUnavailable, c.name, r.err)
+	}
+	c.counts.misses.Add(1)
+	return nil, false, ErrNotFound
+}
+
+func (c *Cache[T]) budget() *budget { return &budget{left: c.node.cfg.Timeout} }
+
+// Lookup is Get for whom a miss and an outage differ, with what is known about
+// the value. The error is ErrNotFound if no tier holds a fresh value,
+// ErrUnavailable if Redis could not be asked and L1 has nothing to serve, ErrKey
+// or ErrClosed. Item.Stale marks a value from L1 that is served because Redis
+// does not answer. Round trips as for Get.
+func (c *Cache[T]) Lookup(ctx context.Context, key string) (Item[T], error) {
+	h := c.hash(key)
+	item := Item[T]{Tier: TierL1}
+	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
+	if !state.Fresh() {
+		var err error
+		if e, item.Stale, err = c.find(ctx, key, h, e); err != nil {
+			return Item[T]{}, err
+		}
+		if !item.Stale {
+			item.Tier = TierL2
+		}
+	}
+	value, ok := c.give(e)
+	if !ok {
+		return Item[T]{}, ErrNotFound
+	}
+	item.Value = value
+	now := c.node.clock.Now()
+	item.Age = time.Duration(max(now-e.StoredAt, 0))
+	item.TTL = left(e, now)
+	return item, nil
+}
+
+// left is how long an entry's record stays fresh.
+func left[T any](e *l1.Entry[T], now int64) time.Duration {
+	if e.TTL < 0 {
+		return NoExpiry
+	}
+	return max(time.Duration(e.StoredAt-now)+e.TTL, 0)
+}
+
+// Exists reports whether Get would return a value. Effects and round trips are
+// those of Get.
+func (c *Cache[T]) Exists(ctx context.Context, key string) bool {
+	_, err := c.Lookup(ctx, key)
+	return err == nil
+}
+
+// TTL returns how long the value of key stays fresh, NoExpiry if for ever, and
+// true; or false if there is none. Effects and round trips are those of Get.
+func (c *Cache[T]) TTL(ctx context.Context, key string) (time.Duration, bool) {
+	item, err := c.Lookup(ctx, key)
+	return item.TTL, err == nil
+}

@@ -1,0 +1,116 @@
+package tier_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/tandemcache/tandem/internal/redistest"
+	"github.com/tandemcache/tandem/tier"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// row is what the tests cache: a version of a record of the fake database.
+type row struct {
+	Key     string
+	Version int64
+	Pad     string
+}
+
+// database is a source of truth that counts its reads. Its versions only grow.
+type database struct {
+	mu    sync.Mutex
+	rows  map[string]int64
+	loads map[string]int
+}
+
+func newDatabase() *database {
+	return &database{rows: make(map[string]int64), loads: make(map[string]int)}
+}
+
+// write commits a new version of key and returns it.
+func (d *database) write(key string) row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rows[key]++
+	return row{Key: key, Version: d.rows[key]}
+}
+
+// read returns the version of key as a loader would.
+func (d *database) read(key string) row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.loads[key]++
+	return row{Key: key, Version: d.rows[key]}
+}
+
+func (d *database) loader(key string) func(context.Context) (row, error) {
+	return func(context.Context) (row, error) { return d.read(key), nil }
+}
+
+func (d *database) loadsOf(key string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.loads[key]
+}
+
+// open starts a node that the test ends.
+func open(t testing.TB, cfg tier.Config) *tier.Node {
+	t.Helper()
+	n, err := tier.Open(context.Background(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	return n
+}
+
+// cache opens a cache of rows.
+func cache(t testing.TB, n *tier.Node, opts tier.Options[row]) *tier.Cache[row] {
+	t.Helper()
+	c, err := tier.New(n, "row", opts)
+	require.NoError(t, err)
+	return c
+}
+
+// eachStore runs a test on a node without Redis and on one with.
+func eachStore(t *testing.T, test func(t *testing.T, cfg tier.Config)) {
+	t.Run("store=memory", func(t *testing.T) { test(t, tier.Config{}) })
+	t.Run("store=redis", func(t *testing.T) {
+		srv := redistest.Start(t)
+		test(t, tier.Config{URL: srv.URL(), Prefix: "test"})
+	})
+}
+
+// mustGet reads a value that must be there, and returns its version.
+func mustGet(t testing.TB, c *tier.Cache[row], key string) int64 {
+	t.Helper()
+	v, ok := c.Get(t.Context(), key)
+	require.True(t, ok, "no value under %q", key)
+	require.Equal(t, key, v.Key)
+	return v.Version
+}
+
+func mustMiss(t testing.TB, c *tier.Cache[row], key string) {
+	t.Helper()
+	v, ok := c.Get(t.Context(), key)
+	require.False(t, ok, "a value under %q: %+v", key, v)
+}
+
+// await polls a condition of something that runs on its own.
+func await(t testing.TB, what string, limit time.Duration, ok func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			require.Fail(t, "not in time: "+what, "after %v", limit)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package tier
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/invalidation"
+)
+
+// member is the node's side of the bus: it handles what is heard, keeps count
+// of what is sent, and decides until when the local tier may be trusted.
+//
+// L1 is leased. Its entries are fresh only before heardUntil, which moves on
+// two proofs: a PING on the subscription that came back behind all messages
+// before it (on one server a PING never overtakes a PUBLISH, so this bounds
+// staleness whatever is cut, frozen or stuck), and the node's own beat, which
+// takes the path of real invalidations from the publisher to the handler.
+type member struct {
+	node *Node
+
+	// heardUntil is read by every hit and written a few times a second.
+	heardUntil atomic.Int64
+	_          [56]byte
+
+	heardOnce chan struct{} // closed at the first proof
+	once      sync.Once
+
+	origin  *invalidation.Origin
+	tracker *invalidation.Tracker
+
+	mu    sync.Mutex
+	pong  int64      // until when the last PING trusts; guarded by mu
+	echo  int64      // until when the last own beat trusts; guarded by mu
+	beats [8]ownBeat // the last own beats, by number; guarded by mu
+
+	sent, received, gaps atomic.Uint64
+	gapReason            atomic.Pointer[string]
+}
+
+// ownBeat is a beat under way to ourselves.
+type ownBeat struct {
+	number   uint64
+	sent     int64 // on the node's clock
+	interval time.Duration
+}
+
+func newMember(n *Node) *member {
+	m := &member{
+		node: n, heardOnce: make(chan struct{}),
+		origin: invalidation.NewOrigin(n.id),
+	}
+	m.tracker = invalidation.NewTracker(m.origin)
+	if !n.remote() {
+		// The in-process bus delivers before a change returns: nothing to prove.
+		m.heardUntil.Store(math.MaxInt64)
+	}
+	return m
+}
+
+// maxSilence is how long a proof of hearing is good for.
+func (m *member) maxSilence() time.Duration { return 2 * m.node.cfg.Heartbeat }
+
+// interval is the time between two own beats; it grows with the fleet.
+func (m *member) interval() time.Duration {
+	return invalidation.Interval(m.node.cfg.Heartbeat, m.tracker.Origins())
+}
+
+// maxStaleness is Δ of BoundedStaleness. With one server a proof of hearing is
+// at most maxSilence old. Across servers a lost message shows at the origin's
+// next beat but one at the latest, after the grace for what is under way.
+func (m *member) maxStaleness() time.Duration {
+	return max(m.maxSilence(), 2*m.interval()) + invalidation.Grace
+}
+
+// Heard implements invalidation.Handler.
+func (m *member) Heard(sent time.Time) {
+	if !m.node.remote() {
+		return
+	}
+	m.mu.Lock()
+	m.pong = max(m.pong, m.node.clock.Now()-int64(time.Since(sent))+int64(m.maxSilence()))
+	m.trustLocked()
+	m.mu.Unlock()
+}
+
+// trustLocked moves the end of the local tier's lease.
+func (m *member) trustLocked() {
+	until := min(m.pong, m.echo)
+	m.heardUntil.Store(until)
+	if until > m.node.clock.Now() {
+		m.once.Do(func() { close(m.heardOnce) })
+	}
+}
+
+// hears reports whether the node can prove now that it hears invalidations.
+func (m *member) hears() bool { return m.node.clock.Now() < m.heardUntil.Load() }
+
+// Gap implements invalidation.Handler.
+func (m *member) Gap(reason invalidation.GapReason) {
+	if reason == invalidation.GapSubscribed {
+		m.tracker.Reset(time.Now())
+	}
+	m.gap(reason.String())
+}
+
+func (m *member) gap(reason string) {
+	m.gaps.Add(1)
+	m.gapReason.Store(&reason)
+	m.node.eachSpace(space.distrust)
+}
+
+// restarted is called when Redis turns out to be another server than before:
+// it may lack what the one before had acknowledged.
+func (m *member) restarted() {
+	m.gap("another redis server")
+	m.node.payer.wake()
+}
+
+// Message implements invalidation.Handler.
+func (m *member) Message(msg invalidation.Message) {
+	own := msg.Node == m.node.id
+	if !own && msg.Kind < invalidation.KindBeat {
+		m.received.Add(1)
+		m.node.apply(msg)
+	}
+	if !m.node.remote() {
+		return // the in-process bus loses nothing, and its nodes do not beat
+	}
+	if own && msg.Kind == invalidation.KindBeat {
+		m.echoed(msg.Beat.Number)
+	}
+	m.missing(m.tracker.Observe(msg, time.Now()))
+}
+
+// missing acts on what the tracker found.
+func (m *member) missing(reason invalidation.GapReason) {
+	if reason == invalidation.GapNone {
+		return
+	}
+	m.gap(reason.String())
+	if reason == invalidation.GapDeaf {
+		// The link answers PINGs and carries nothing: a server that was demoted
+		// or left the cluster. Another link may lead to the right one.
+		m.node.sub.Renew()
+	}
+}
+
+// echoed takes an own beat that came back. Only its number counts, and only
+// if this process did send it: a message may cause misses, never trust.
+func (m *member) echoed(number uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.beats[number%uint64(len(m.beats))]
+	if b.number != number || number == 0 {
+		return
+	}
+	m.echo = max(m.echo, b.sent+int64(max(m.maxSilence(), 2*b.interval)+invalidation.Grace))
+	m.trustLocked()
+}
+
+// apply does what another node's message asks for.
+func (n *Node) apply(msg invalidation.Message) {
+	if msg.Kind == invalidation.KindTags {
+		return // no cache of this version stores tags
+	}
+	s := n.space(msg.Cache)
+	if s == nil {
+		return
+	}
+	switch msg.Kind {
+	case invalidation.KindKeys:
+		for _, key := range msg.Keys {
+			s.invalidate(key)
+		}
+	case invalidation.KindPrefix:
+		for _, prefix := range msg.Keys {
+			s.invalidatePrefix(prefix)
+		}
+	case invalidation.KindClear:
+		s.clear(msg.Version)
+	}
+	if !n.remote() {
+		n.applyOwnStore(s, msg)
+	}
+}
+
+// applyOwnStore makes the same change in this node's in-process records:
+// without Redis each node has its own, and a lease in them must be voided by
+// another node's invalidation too.
+func (n *Node) applyOwnStore(s space, msg invalidation.Message) {
+	switch msg.Kind {
+	case invalidation.KindKeys:
+		for _, key := range msg.Keys {
+			_, _ = n.store.Delete(n.ctx, s.redisKey(key), l2.DeleteOptions{}, nil)
+			s.invalidate(key)
+		}
+	case invalidation.KindPrefix:
+		for _, prefix := range msg.Keys {
+			_, _ = n.removePrefix(n.ctx, msg.Cache, prefix, nil)
+			s.invalidatePrefix(prefix)
+		}
+	}
+}
+
+// tickEvery is how often the tracker looks at what should have arrived.
+const tickEvery = invalidation.Grace / 3
+
+// beat publishes the node's beats until the node is closed, and looks after
+// the tracker's deadlines.
+func (m *member) beat() {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	next := time.Now()
+	for {
+		if now := time.Now(); !now.Before(next) {
+			m.sendBeat()
+			next = now.Add(m.interval())
+		}
+		select {
+		case <-m.node.ctx.Done():
+			return
+		case <-ticker.C:
+			m.missing(m.tracker.Tick(time.Now()))
+		}
+	}
+}
+
+func (m *member) sendBeat() {
+	interval := m.interval()
+	msg := m.origin.Beat(interval)
+	b := ownBeat{number: msg.Beat.Number, sent: m.node.clock.Now(), interval: interval}
+	m.mu.Lock()
+	m.beats[b.number%uint64(len(m.beats))] = b
+	m.mu.Unlock()
+	m.publish(msg)
+}
+
+// goodbye tells the others not to wait for this node's beats.
+func (m *member) goodbye() { m.publish(m.origin.Bye()) }
+
+// publish sends what changes no key. It may fail: a missed beat is noticed by
+// whoever needs it.
+func (m *member) publish(msg invalidation.Message) {
+	b, err := msg.Append(nil)
+	if err != nil {
+		m.node.log.Warn("tier: message does not encode", "kind", msg.Kind, "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.node.ctx), m.node.cfg.Timeout)
+	defer cancel()
+	_ = m.node.bus.Publish(ctx, b)
+}
+
+// notice is an invalidation to be published by a change in Redis.
+type notice struct {
+	bytes []byte
+	seq   uint64
+}
+
+// compose gives msg its origin and sequence number. Every notice must be
+// followed by settle: the others wait for numbers that never come.
+func (m *member) compose(msg invalidation.Message) (notice, error) {
+	msg.Node = m.node.id
+	msg.Seq = m.origin.Next()
+	b, err := msg.Append(nil)
+	if err != nil {
+		m.origin.Lost(msg.Seq)
+		return notice{}, err
+	}
+	return notice{b, msg.Seq}, nil
+}
+
+// settle says whether the change that carried nt was confirmed.
+func (m *member) settle(nt notice, confirmed bool) {
+	if confirmed {
+		m.sent.Add(1)
+		m.origin.Confirmed(nt.seq)
+		return
+	}
+	m.origin.Lost(nt.seq)
+}

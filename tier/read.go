@@ -1,0 +1,257 @@
+package tier
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tandemcache/tandem/codec"
+	"github.com/tandemcache/tandem/internal/fence"
+	"github.com/tandemcache/tandem/internal/journal"
+	"github.com/tandemcache/tandem/internal/l1"
+	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/invalidation"
+)
+
+// outcome is what a look at L2 came to.
+type outcome uint8
+
+const (
+	missed outcome = iota // nothing usable there: load, and store under a lease
+	hit                   // entry holds a value, or the fact that there is none
+	owed                  // an invalidation is owed: load, store nothing
+	down                  // Redis did not answer: fall back, or load and store nothing
+	blind                 // what was read cannot be trusted: load, store nothing
+)
+
+// reading is what a look at L2 found.
+type reading[T any] struct {
+	outcome outcome
+	stamp   fence.Stamp // taken before the look
+	entry   *l1.Entry[T]
+	bytes   int64   // size of the entry's value
+	seen    l2.Seen // what a lease depends on
+	version uint64  // the cache's version that a fill stores
+	err     error   // why it is down
+}
+
+// budget is the Redis time that one read may still spend.
+type budget struct {
+	left time.Duration
+	used bool
+}
+
+// begin returns the context of the next call, false when nothing is left. The
+// first call needs no deadline of its own: the store's is the whole budget.
+func (b *budget) begin(ctx context.Context) (context.Context, context.CancelFunc, bool) {
+	if b.left <= 0 {
+		return nil, nil, false
+	}
+	if !b.used {
+		b.used = true
+		return ctx, func() {}, true
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.left)
+	return ctx, cancel, true
+}
+
+func (b *budget) end(begun time.Time, cancel context.CancelFunc) {
+	cancel()
+	b.left -= time.Since(begun)
+}
+
+// look reads key from L2 and, on a hit, puts it into L1. old is the entry that
+// L1 held, if it may still be compared with.
+//
+// The stamp is taken before anything else: whatever is invalidated from here
+// on makes the entry invalid, although it enters L1 later. When an epoch moved
+// before the reply came, the reply may be older than what this node was told
+// to trust, and is asked for again.
+func (c *Cache[T]) look(ctx context.Context, key string, h uint64, b *budget, old *l1.Entry[T]) reading[T] {
+	const tries = 3
+	for range tries {
+		st := c.fence.Stamp(h)
+		r := c.lookOnce(ctx, key, b, old)
+		r.stamp = st
+		if r.outcome == owed || r.outcome == down {
+			return r
+		}
+		if !c.fence.Trusted(st) {
+			continue
+		}
+		if r.outcome == hit {
+			c.keep(h, r.entry, r.bytes, st)
+		}
+		return r
+	}
+	return reading[T]{outcome: blind}
+}
+
+func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.Entry[T]) reading[T] {
+	if c.node.debts.Owes(c.name, key) {
+		return reading[T]{outcome: owed}
+	}
+	rkey := c.redisKey(key)
+	if !c.node.store.Available(rkey) {
+		return reading[T]{outcome: down, err: l2.ErrUnavailable}
+	}
+	ctx, cancel, ok := b.begin(ctx)
+	if !ok {
+		return reading[T]{outcome: down, err: context.DeadlineExceeded}
+	}
+	defer b.end(time.Now(), cancel)
+
+	reply, version, err := c.fetch(ctx, rkey)
+	if err != nil {
+		return reading[T]{outcome: down, err: err}
+	}
+	if version == 0 {
+		return reading[T]{outcome: blind}
+	}
+	r := reading[T]{outcome: missed, seen: reply.Seen(), version: version}
+	r.entry, r.bytes = c.judge(key, rkey, &reply, version, old)
+	if r.entry != nil {
+		r.outcome = hit
+		c.counts.hitsL2.Add(1)
+	} else {
+		r.seen = reply.Seen() // judge may have found the payload corrupt
+	}
+	return r
+}
+
+// fetch reads a record together with the cache's version: from memory while
+// the bus is heard, else along with the record. Version 0 is not known.
+func (c *Cache[T]) fetch(ctx context.Context, rkey string) (l2.Reply, uint64, error) {
+	limit := c.payloadLimit()
+	if known := c.cell.get(); known != 0 && c.node.member.hears() {
+		reply, err := c.node.store.Read(ctx, rkey, limit)
+		if err == nil && reply.Record.CacheVersion > known {
+			// Somebody cleared, and the message is on its way or was lost.
+			known, err = c.learnVersion(ctx)
+		}
+		return reply, known, err
+	}
+	ticket, floor := c.cell.begin()
+	reply, version, markErr, err := c.node.store.ReadMarked(ctx, rkey, limit, c.node.markerKey(c.name))
+	switch {
+	case err != nil:
+		return reply, 0, err
+	case markErr != nil:
+		return reply, 0, nil
+	case version == 0:
+		version, err = c.learnVersion(ctx)
+		return reply, version, err
+	}
+	return reply, c.tookVersion(ticket, floor, version), nil
+}
+
+// learnVersion reads the cache's version, and makes it where there is none.
+func (c *Cache[T]) learnVersion(ctx context.Context) (uint64, error) {
+	ticket, floor := c.cell.begin()
+	nt, err := c.node.member.compose(invalidation.Message{Kind: invalidation.KindClear, Cache: c.name})
+	if err != nil {
+		return 0, err
+	}
+	version, err := c.node.store.Marker(ctx, c.node.markerKey(c.name), floor, nt.bytes)
+	// Published only if the marker was made: nobody needs to wait for it.
+	c.node.member.origin.Lost(nt.seq)
+	if err != nil {
+		return 0, err
+	}
+	return c.tookVersion(ticket, floor, version), nil
+}
+
+// tookVersion remembers a version that was read. One that went back (a
+// failover to a server that had not heard of the last Clear) means that a Clear
+// was lost: it is owed again.
+func (c *Cache[T]) tookVersion(ticket, floor, version uint64) uint64 {
+	if version < floor {
+		c.node.owe(journal.Debt{Scope: journal.Clear, Cache: c.name}, fmt.Errorf("version %d of the cache went back to %d", floor, version))
+		c.fence.Void()
+	}
+	return c.cell.learn(ticket, version)
+}
+
+// payloadLimit is how many bytes of payload are read: more than MaxValueBytes
+// is no value of this cache, but codecs may add a little to what they encode.
+func (c *Cache[T]) payloadLimit() int { return c.opts.MaxValueBytes }
+
+// judge returns the entry that reply makes, nil if it makes none.
+func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old *l1.Entry[T]) (e *l1.Entry[T], bytes int64) {
+	rec := &reply.Record
+	switch {
+	case reply.State == l2.StateAbsent:
+		return nil, 0
+	case reply.State != l2.StateRecord:
+		c.counts.decodeErrors.Add(1)
+		return nil, 0
+	case !rec.Kind.HasBody() || rec.Soft || rec.Schema != c.schema || rec.CacheVersion != version || len(rec.Tags) > 0:
+		return nil, 0
+	}
+	left := int64(math.MaxInt64)
+	now := c.node.store.Now(rkey)
+	if rec.FreshUntil != 0 {
+		if left = (rec.FreshUntil - now) * int64(time.Microsecond); left <= 0 {
+			return nil, 0
+		}
+	}
+	e = &l1.Entry[T]{Key: key, Record: rec.Version, Negative: rec.Kind == l2.KindNegative}
+	if !e.Negative {
+		if old != nil && old.Record == rec.Version && !old.Negative {
+			e.Value = old.Value // the same record: no need to decode it again
+		} else if err := codec.DecodeFor(c.opts.Codec, rec.Payload, rkey, &e.Value); err != nil {
+			c.counts.decodeErrors.Add(1)
+			reply.State = l2.StateCorrupt
+			return nil, 0
+		}
+	}
+	mono := c.node.clock.Now()
+	e.StoredAt = mono - (now-rec.StoredAt)*int64(time.Microsecond)
+	e.TTL = NoExpiry
+	if rec.FreshUntil != 0 {
+		e.TTL = time.Duration(rec.FreshUntil-rec.StoredAt) * time.Microsecond
+	}
+	c.limit(e, mono, left)
+	return e, c.bytesOf(e, len(rec.Payload))
+}
+
+// limit sets how long an entry is fresh: never longer than its record, nor
+// than Local.TTL from now.
+func (c *Cache[T]) limit(e *l1.Entry[T], mono, left int64) {
+	e.FreshUntil = add(mono, left)
+	if c.opts.Local.TTL > 0 {
+		e.FreshUntil = min(e.FreshUntil, add(mono, int64(c.opts.Local.TTL)))
+	}
+}
+
+// add is a sum that stays at the end of time.
+func add(mono, d int64) int64 {
+	if d > math.MaxInt64-mono {
+		return math.MaxInt64
+	}
+	return mono + d
+}
+
+// keep puts an entry into L1 if nothing was invalidated since st was taken. The
+// check saves work; what decides is the stamp, at every read.
+func (c *Cache[T]) keep(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp) {
+	if c.fence.State(h, e.Key, st) != fence.Current {
+		return
+	}
+	e.Stamp = st
+	c.local.Put(h, e, bytes)
+}
+
+// usable returns e if it may serve while Redis does not answer: not void, and
+// not past its time.
+func (c *Cache[T]) usable(h uint64, e *l1.Entry[T]) *l1.Entry[T] {
+	if e == nil || c.fence.State(h, e.Key, e.Stamp) == fence.Void || c.node.clock.Now() >= e.UsableUntil {
+		return nil
+	}
+	if c.node.debts.Owes(c.name, e.Key) {
+		return nil
+	}
+	c.counts.staleServed.Add(1)
+	return e
+}

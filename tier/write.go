@@ -1,0 +1,219 @@
+package tier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tandemcache/tandem/internal/journal"
+	"github.com/tandemcache/tandem/internal/l1"
+	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/invalidation"
+)
+
+// tombstoneTTL is how long a versioned delete keeps older writes out.
+const tombstoneTTL = time.Hour
+
+// deleteWorkers is how many keys of one Delete are on their way at once.
+const deleteWorkers = 32
+
+// Set stores value under key for ttl: in L2 by one atomic step that also tells
+// the other nodes to drop theirs, and then in L1. ttl 0 is the cache's default,
+// NoExpiry never ends, any other ttl below zero deletes the key, and below 1 ms
+// is an error. One round trip.
+//
+// When Set returns, reads on this node see value or something newer
+// (ReadYourWrites), and no load begun before stores its result (NoStaleFill).
+//
+// Set is last-writer-wins in the order of Redis, which need not be the order
+// of the database: of two processes that write the database and then Set, the
+// older value may win. Delete after the commit has no such race.
+//
+// If Redis does not confirm, the key is owed: a deletion of it is replayed
+// until confirmed, and until then this node serves the key from neither tier
+// (NothingForgotten). Set then returns nil, or ErrUnavailable if Config.Strict.
+// ErrTooLarge, an encoding error: nothing is stored and the key is deleted,
+// because what it holds is older than value. ErrKey, ErrClosed: nothing is
+// done. A ctx that ends does not stop a change: what the application has
+// decided to invalidate must not depend on a request that was abandoned.
+func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Duration) error {
+	ttl, err := c.ttlOf(ttl)
+	if err != nil {
+		return err
+	}
+	if ttl < 0 && ttl != NoExpiry {
+		return c.Delete(ctx, key)
+	}
+	if err := checkKey(c.name, key); err != nil {
+		return err
+	}
+	if err := c.node.enter(); err != nil {
+		return err
+	}
+	defer c.node.leave()
+	ctx, cancel := c.node.detached(ctx)
+	defer cancel()
+
+	h := c.hash(key)
+	begun := c.fence.Begin(h)
+	version := c.cell.get()
+	if version == 0 || !c.node.member.hears() {
+		if version, err = c.learnVersion(ctx); err != nil {
+			return c.oweSet(key, 0, err)
+		}
+	}
+	w, err := c.encode(key, &l1.Entry[T]{Key: key, Value: value}, c.jittered(ttl), version, 0)
+	if err != nil {
+		return errors.Join(err, c.deleteOne(ctx, key))
+	}
+	res, err := c.store(ctx, key, w)
+	if err != nil {
+		return c.oweSet(key, res.Deadline, err)
+	}
+	// The stamp moves again: what a read found while the write was under way
+	// is void. The value may enter L1 only if nobody else moved it, else two
+	// writers could leave L1 and L2 different.
+	if st, ok := c.fence.Confirm(h, begun); ok && res.Stored {
+		c.keep(h, w.entry, w.bytes, st)
+	}
+	return nil
+}
+
+// store is the Set of the store. What Redis refuses (full, read-only, too
+// late) leaves the old value there, so the key is deleted at once.
+func (c *Cache[T]) store(ctx context.Context, key string, w *encoded[T]) (l2.SetResult, error) {
+	nt, err := c.node.member.compose(invalidation.Message{Kind: invalidation.KindKeys, Cache: c.name, Keys: []string{key}})
+	if err != nil {
+		return l2.SetResult{}, err
+	}
+	res, err := c.node.store.Set(ctx, w.redisKey, w.record, w.redisTTL, nt.bytes)
+	c.node.member.settle(nt, err == nil)
+	if errors.Is(err, l2.ErrRefused) {
+		if _, err := c.node.deleteKey(ctx, c.name, key, l2.DeleteOptions{}); err != nil {
+			return l2.SetResult{Deadline: res.Deadline}, err
+		}
+		return l2.SetResult{}, nil
+	}
+	return res, err
+}
+
+// oweSet is the end of a Set that Redis did not confirm. The debt comes before
+// the stamp moves: a read that took its stamp before the move keeps nothing,
+// and one that takes it later sees the debt.
+func (c *Cache[T]) oweSet(key string, deadline int64, cause error) error {
+	c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: key, NotBefore: deadline}, cause)
+	c.invalidate(key)
+	return c.node.unconfirmedErr("set", c.name, key, cause)
+}
+
+// detached returns the context of a change: its values are the caller's, its
+// end is not.
+func (n *Node) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 2*n.cfg.Timeout)
+}
+
+// Delete removes keys from both tiers on every node: each in L2 by one atomic
+// step that also tells the other nodes, one round trip, several keys at once.
+//
+// When Delete returns, no read on this node returns what was stored or loaded
+// before it (ReadYourWrites); other nodes stop serving it when the message
+// arrives, and at the latest Δ after (BoundedStaleness); and no load begun
+// before, on any node, stores its result (NoStaleFill). With Options.Hold no
+// load stores anything for that long.
+//
+// What Redis does not confirm is owed, see Set: Delete returns nil, or
+// ErrUnavailable if Config.Strict. An invalid key is ErrKey, the others are
+// deleted all the same. ErrClosed: nothing is done. A ctx that ends does not
+// stop a delete.
+func (c *Cache[T]) Delete(ctx context.Context, keys ...string) error {
+	if err := c.node.enter(); err != nil {
+		return err
+	}
+	defer c.node.leave()
+	ctx, cancel := c.node.detached(ctx)
+	defer cancel()
+	if len(keys) == 1 {
+		return c.deleteChecked(ctx, keys[0])
+	}
+	errs := make([]error, len(keys))
+	var g errgroup.Group
+	g.SetLimit(deleteWorkers)
+	for i, key := range keys {
+		g.Go(func() error {
+			errs[i] = c.deleteChecked(ctx, key)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *Cache[T]) deleteChecked(ctx context.Context, key string) error {
+	if err := checkKey(c.name, key); err != nil {
+		return err
+	}
+	return c.deleteOne(ctx, key)
+}
+
+func (c *Cache[T]) deleteOne(ctx context.Context, key string) error {
+	h := c.hash(key)
+	c.fence.Move(h)
+	_, err := c.node.deleteKey(ctx, c.name, key, l2.DeleteOptions{Hold: c.opts.Hold})
+	if err != nil {
+		c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: key}, err)
+		err = c.node.unconfirmedErr("delete", c.name, key, err)
+	}
+	c.invalidate(key)
+	return err
+}
+
+// DeletePrefix deletes the key that is prefix and every key below it: "1"
+// takes 1 and 1:*, never 10. Glob characters are literal, a trailing ':' is
+// accepted, and the empty prefix is everything in the cache ([Cache.Clear] does
+// that in one step). It returns how many values it removed from Redis.
+//
+// Redis is scanned with a cursor on every master and never blocked; keys that
+// appear during the scan may stay. What was stored before is gone from L1 here
+// when DeletePrefix returns, and elsewhere when the message arrives, which is
+// sent after the last key is gone. Loads begun before store nothing.
+//
+// When Redis does not confirm, the prefix is owed, see Set: the result is 0
+// and nil, or ErrUnavailable if Config.Strict; so it is when ctx ends the scan.
+// Errors: ErrKey, ErrClosed.
+func (c *Cache[T]) DeletePrefix(ctx context.Context, prefix string) (int, error) {
+	prefix = strings.TrimSuffix(prefix, ":")
+	if prefix != "" {
+		if err := checkKey(c.name, prefix); err != nil {
+			return 0, fmt.Errorf("prefix: %w", err)
+		}
+	}
+	if err := c.node.enter(); err != nil {
+		return 0, err
+	}
+	defer c.node.leave()
+	return c.node.deletePrefix(ctx, c.name, prefix)
+}
+
+// Clear voids everything in the cache, in one round trip however much that is:
+// it raises the cache's version, and records of an older one are misses that
+// end with their TTL. Promises and errors are those of Delete.
+func (c *Cache[T]) Clear(ctx context.Context) error {
+	if err := c.node.enter(); err != nil {
+		return err
+	}
+	defer c.node.leave()
+	ctx, cancel := c.node.detached(ctx)
+	defer cancel()
+	c.fence.Void()
+	err := c.node.raiseCache(ctx, c.name, c)
+	if err != nil {
+		c.node.owe(journal.Debt{Scope: journal.Clear, Cache: c.name}, err)
+		err = c.node.unconfirmedErr("clear", c.name, "", err)
+	}
+	c.fence.Void()
+	return err
+}
