@@ -3,6 +3,7 @@ package l2
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -138,17 +139,36 @@ func (c call) finish(parent context.Context, start time.Time, done func(breaker.
 		done(breaker.Success)
 		return nil
 	}
-	if parent.Err() != nil && !isAnswer(err) {
-		if time.Since(start) < c.r.opt.Timeout/2 || errors.Is(parent.Err(), context.Canceled) {
+	if cause := callersEnd(parent, err); cause != nil {
+		if cause == context.Canceled || time.Since(start) < c.r.opt.Timeout/2 {
 			done(breaker.Neutral)
-			return cutShort(parent)
+			return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 		}
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	cl := classify(err)
-	wrapped := cl.wrap(err, c.write)
 	c.shard.failed(cl, err)
 	done(cl.outcome())
-	return wrapped
+	return cl.wrap(err, c.write)
+}
+
+// callersEnd returns context.Canceled or context.DeadlineExceeded if err is due
+// to the end of the caller's context, else nil.
+//
+// The connection's deadline, which is the context's, may strike a little before
+// the context's own timer.
+func callersEnd(parent context.Context, err error) error {
+	if isAnswer(err) {
+		return nil
+	}
+	if parent.Err() != nil {
+		return parent.Err()
+	}
+	const early = 5 * time.Millisecond
+	if end, ok := parent.Deadline(); ok && time.Until(end) < early {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 func isAnswer(err error) bool {
