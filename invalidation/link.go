@@ -56,7 +56,7 @@ func newLink(ctx context.Context, opt redis.Options, timeout time.Duration, wait
 	opt.Limiter = nil // a breaker of the client counts its commands, not our links
 	opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil
 	opt.PushNotificationProcessor = nil // handlers of the application are for its connections
-	opt.Protocol = 2 // one kind of reply, no push notifications between messages
+	opt.Protocol = 2                    // one kind of reply, no push notifications between messages
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	l.client = redis.NewClient(&opt)
 	l.pubsub = l.client.Subscribe(l.ctx) // no channel yet: no I/O

@@ -33,7 +33,8 @@ type linkReader struct {
 // read returns when the link has ended; link.why says why.
 //
 // The watchdog runs only while the server is waited for: a slow handler is not
-// the server's silence. Up to the confirmation it runs through, dialing included.
+// the server's silence. The first time it covers everything up to the
+// confirmation, dialing included.
 func (r *linkReader) read() {
 	l, opt := r.link, &r.subscription.bus.opt
 	watchdog := time.AfterFunc(opt.DeadAfter, func() { l.cut(GapSilent, errSilent) })
@@ -43,9 +44,6 @@ func (r *linkReader) read() {
 		return
 	}
 	for {
-		if !r.confirmed.IsZero() {
-			watchdog.Reset(opt.DeadAfter)
-		}
 		v, err := l.receive()
 		if err != nil {
 			l.cut(reasonOf(err), err)
@@ -56,6 +54,7 @@ func (r *linkReader) read() {
 			l.cut(reason, err)
 			return
 		}
+		watchdog.Reset(opt.DeadAfter)
 	}
 }
 

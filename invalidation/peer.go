@@ -128,13 +128,13 @@ func (t *Tracker) observeBeat(p *peer, m *Message, now time.Time) GapReason {
 	if b.Interval > 0 {
 		p.interval = b.Interval
 	}
-	p.wait(now, t.assumed())
+	p.wait(now, t.assumed)
 
 	reason := GapNone
 	switch {
 	case !p.based:
 		reason = t.base(p, m, now)
-	case m.Seq < p.top && now.Sub(p.topAt) > 2*p.expected(t.assumed())+Grace:
+	case m.Seq < p.top && now.Sub(p.topAt) > 2*p.expected(t.assumed)+Grace:
 		// A message can overtake a beat, but not two. That number was never this
 		// node's, and if it stood all real ones would pass for seen.
 		t.drop(p)
@@ -171,9 +171,9 @@ func (t *Tracker) base(p *peer, m *Message, now time.Time) GapReason {
 	}
 	t.drop(p)
 	// Age counts up to the sending, so a node that began after the subscription
-	// is always taken for one, and an older one only if its beat was late. Either
+	// is always taken for one, and an older one only if its beat was under way. Either
 	// mistake costs a gap and hides nothing.
-	if now.Add(-b.Age).After(t.since) {
+	if !now.Add(-b.Age).Before(t.since) {
 		p.top = 0
 		if p.lossy > 0 || !t.missing(p, top) {
 			return t.giveUp(p, max(top, p.lossy))

@@ -49,7 +49,8 @@ type Tracker struct {
 	mu      sync.Mutex // guards what follows
 	since   time.Time  // when the subscription was confirmed
 	peers   map[NodeID]*peer
-	numbers int // kept for all peers
+	numbers int           // kept for all peers
+	assumed time.Duration // interval of a node that has announced none
 	gaps    uint64
 
 	baselineDue  time.Time // zero: none is owed
@@ -70,7 +71,7 @@ type TrackerStats struct {
 // NewTracker returns a tracker for the node of own. Without one (nil) it knows no
 // own messages.
 func NewTracker(own *Origin) *Tracker {
-	return &Tracker{own: own, peers: make(map[NodeID]*peer)}
+	return &Tracker{own: own, peers: make(map[NodeID]*peer), assumed: time.Second}
 }
 
 // Reset begins anew: a subscription was confirmed at now, and what came before
@@ -84,7 +85,7 @@ func (t *Tracker) Reset(now time.Time) {
 		t.drop(p)
 		p.based, p.lossy = false, 0
 		if !p.departed {
-			p.wait(now, t.assumed())
+			p.wait(now, t.assumed)
 		}
 	}
 }
@@ -156,30 +157,12 @@ func (t *Tracker) observe(m *Message, now time.Time) GapReason {
 // admit makes a peer, or returns nil if there is no room.
 func (t *Tracker) admit(id NodeID, now time.Time) *peer {
 	if len(t.peers) >= maxPeers {
-		for other, p := range t.peers {
-			if p.departed {
-				t.forget(other, p)
-				break
-			}
-		}
-		if len(t.peers) >= maxPeers {
-			return nil
-		}
+		return nil
 	}
 	p := &peer{numbers: make(map[uint64]time.Time)}
-	p.wait(now, t.assumed())
+	p.wait(now, t.assumed)
 	t.peers[id] = p
 	return p
-}
-
-// assumed is the interval of a node that has not announced any: the longest
-// that another one has, as they all follow the size of the fleet.
-func (t *Tracker) assumed() time.Duration {
-	longest := time.Second
-	for _, p := range t.peers {
-		longest = max(longest, p.interval)
-	}
-	return longest
 }
 
 // crowded makes gaps of the messages of nodes that are not tracked, since their
@@ -205,6 +188,11 @@ func (t *Tracker) tick(now time.Time) GapReason {
 		reason = GapOverflow
 	}
 	t.expectOwn(now)
+	// The intervals of all nodes follow the size of the fleet.
+	t.assumed = time.Second
+	for _, p := range t.peers {
+		t.assumed = max(t.assumed, p.interval)
+	}
 	for id, p := range t.peers {
 		if t.overdue(p, now) {
 			reason = GapMissing
@@ -225,7 +213,7 @@ func (t *Tracker) expectOwn(now time.Time) {
 	if beats, every, _ := t.own.progress(); beats > 0 {
 		if p := t.admit(t.own.ID(), now); p != nil {
 			p.interval = every
-			p.wait(now, t.assumed())
+			p.wait(now, t.assumed)
 		}
 	}
 }
@@ -247,7 +235,7 @@ func (t *Tracker) listen(id NodeID, p *peer, now time.Time) GapReason {
 	} else if now.Sub(p.silentSince) > SilenceRemembered && !own {
 		t.forget(id, p)
 	}
-	p.due = now.Add(2 * p.expected(t.assumed()))
+	p.due = now.Add(2 * p.expected(t.assumed))
 	if own {
 		return GapDeaf
 	}
