@@ -7,7 +7,7 @@ import "testing"
 func await(t testing.TB, what string, check func() error) {
 	t.Helper()
 	var last error
-	if !poll(deadline, nil, func() bool { last = check(); return last == nil }) {
+	if !poll(nil, func() bool { last = check(); return last == nil }) {
 		t.Fatalf("redistest: %s: not within %v: %v", what, deadline, last)
 	}
 }

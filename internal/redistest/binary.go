@@ -31,7 +31,7 @@ func findServer(look lookPath) (string, error) {
 	}
 	for _, in := range install {
 		if _, err := look(in.manager); err == nil {
-			return "", fmt.Errorf("redistest: redis-server is not on PATH; these tests run against a real Redis. Install it with:\n\n    %s\n", in.line)
+			return "", fmt.Errorf("redistest: redis-server is not on PATH; these tests run against a real Redis; install it with: %s", in.line)
 		}
 	}
 	return "", fmt.Errorf("redistest: redis-server is not on PATH, and no package manager that is known here either; build Redis 7 or newer and put redis-server on PATH: %w", err)

@@ -15,7 +15,7 @@ func (s *Server) Freeze() {
 	s.t.Helper()
 	proc := s.running()
 	s.must(proc.signal(syscall.SIGSTOP))
-	if !poll(deadline, proc.done, func() bool { return suspended(proc.cmd.Process.Pid) }) {
+	if !poll(proc.done, func() bool { return suspended(proc.cmd.Process.Pid) }) {
 		s.t.Fatalf("redistest: server %s was not suspended within %v", s.Addr(), deadline)
 	}
 }

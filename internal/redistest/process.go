@@ -118,9 +118,9 @@ func (o *output) String() string {
 }
 
 // poll calls ok every tick until it says true, and returns false if that does
-// not happen within d, or if stop is closed.
-func poll(d time.Duration, stop <-chan struct{}, ok func() bool) bool {
-	timer := time.NewTimer(d)
+// not happen within deadline, or if stop is closed.
+func poll(stop <-chan struct{}, ok func() bool) bool {
+	timer := time.NewTimer(deadline)
 	defer timer.Stop()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()

@@ -223,7 +223,7 @@ func (s *Server) mustStart() {
 	conf := filepath.Join(s.dir, "redis.conf")
 	s.must(os.WriteFile(conf, []byte(s.configFile()), 0o600))
 	var err error
-	poll(deadline, nil, func() bool {
+	poll(nil, func() bool {
 		if err = s.start(conf); err == nil {
 			return true
 		}
@@ -253,7 +253,7 @@ func (s *Server) start(conf string) error {
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	admin := redis.NewClient(opts)
 	var last error
-	ready := poll(deadline, proc.done, func() bool {
+	ready := poll(proc.done, func() bool {
 		last = answers(admin, opts, proc.cmd.Process.Pid)
 		return last == nil
 	})

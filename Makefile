@@ -1,0 +1,36 @@
+# Every target is a script in .ci/ or one line. `make` prints them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test ci bench bench-smoke soak fuzz lint model
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## two processes, a database, an outage: half a minute, ends with a table
+	@.ci/demo
+
+test: ## all tests of all modules, with the race detector, on real Redis servers
+	@.ci/test
+
+ci: ## what a change must pass: lint, test, bench-smoke and fuzzing for 5 s a target
+	@.ci/lint
+	@.ci/test
+	@.ci/bench smoke
+	@FUZZTIME=5s .ci/fuzz
+
+bench: ## measure Tandem beside its peers (COUNT=6 runs each)
+	@.ci/bench
+
+bench-smoke: ## run each benchmark once, to see that it runs
+	@.ci/bench smoke
+
+soak: ## histories with faults against the promises (TANDEM_SOAK=30m)
+	@.ci/soak
+
+fuzz: ## every fuzz target (FUZZTIME=30s each)
+	@.ci/fuzz
+
+lint: ## gofmt, go mod tidy, go vet and the linters of .golangci.yml
+	@.ci/lint
+
+model: ## check the exhaustive model of the protocol
+	@.ci/model
