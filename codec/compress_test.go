@@ -110,6 +110,20 @@ func TestCompressed_trustsNoDeclaredSize(t *testing.T) {
 	}
 	two := append(frame(t, real, real), frame(t, real, real)[1:]...)
 	assert.ErrorIs(t, c.Decode(two, &v), codec.ErrMalformed, "a second frame")
+
+	hidden, err := zip(t, codec.Bytes(), codec.Compression{MaxBytes: 64 << 20}).Append(nil, make([]byte, 60<<20))
+	require.NoError(t, err)
+	behind := append(frame(t, real, real), hidden[1:]...)
+	spent := allocated(func() { err = c.Decode(behind, &v) })
+	assert.ErrorIs(t, err, codec.ErrMalformed, "a second frame that is a bomb")
+	assert.Less(t, spent, uint64(2<<20))
+
+	empty := []byte("\x01\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00")
+	require.NoError(t, c.Decode(empty, &v))
+	for range 3 { // the buffer of an earlier call has room
+		require.NoError(t, c.Decode(frame(t, real, real), &v))
+		assert.ErrorIs(t, c.Decode(append(empty, frame(t, real, real)[1:]...), &v), codec.ErrMalformed, "behind an empty one")
+	}
 }
 
 func TestCompressed_levelsReadEachOther(t *testing.T) {

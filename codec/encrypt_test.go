@@ -67,6 +67,14 @@ func TestEncrypted_withoutAKeySaysWhy(t *testing.T) {
 	}
 }
 
+// The key reaches every layer.
+func TestEncrypted_inLayers(t *testing.T) {
+	tight := codec.Compression{MinBytes: -1}
+	c := seal(t, zip(t, seal(t, seal(t, zip(t, codec.Text(), tight), ring()), ring()), tight), ring())
+	assert.Equal(t, "aesgcm(zstd(aesgcm(aesgcm(zstd(text)))))", c.Name())
+	testCodec(t, suite[string]{codec: c, values: []string{"", "a", strings.Repeat("abc", 1000)}})
+}
+
 func TestEncrypted_rotation(t *testing.T) {
 	k1, k2 := secret("k1", 16), secret("k2", 32)
 	old := seal(t, codec.Text(), codec.Keyring{k1})

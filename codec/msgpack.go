@@ -11,9 +11,9 @@ import (
 
 const msgpackName = "msgpack"
 
-// keepBytes is the longest encoding whose coder goes back to its pool. The
-// library's buffers never shrink, so one huge value would hold its memory for
-// good.
+// keepBytes is the longest encoding whose decoder goes back to its pool. The
+// library's buffer never shrinks, so one huge value would hold its memory for
+// good. (Its encoder has none: it writes into the slice of the caller.)
 const keepBytes = 64 << 10
 
 // Msgpack returns the codec of MessagePack, which reads and writes the struct
@@ -90,11 +90,9 @@ func (c *msgpackCodec[T]) Append(dst []byte, v T) (out []byte, err error) {
 	if !s.document() {
 		return dst, &fault{kind: ErrEncode, codec: msgpackName, text: s.what}
 	}
-	if len(out)-len(dst) <= keepBytes {
-		var zero T
-		e.slot, e.w = zero, appendWriter{}
-		c.encoders.Put(e)
-	}
+	var zero T
+	e.slot, e.w = zero, appendWriter{}
+	c.encoders.Put(e)
 	return out, nil
 }
 
