@@ -20,7 +20,8 @@
 //   - Round trip: what Append writes, Decode of a codec of the same Name reads,
 //     and the value is equal but for what stands under "Silent" below.
 //   - Symmetry: what Decode would refuse for its form, Append refuses to write,
-//     with an error that matches [ErrEncode] or [ErrTooLarge].
+//     with an error that matches [ErrEncode] or [ErrTooLarge]. (Except JSON that
+//     nests deeper than 10,000, which encoding/json writes and does not read.)
 //   - No aliasing: a decoded value shares no memory with the bytes, nor the
 //     bytes with the value.
 //   - Hostile bytes: Decode never panics and never recurses without bound, and
