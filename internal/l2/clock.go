@@ -33,7 +33,8 @@ func (c *clock) local() int64 { return time.Since(c.base).Microseconds() }
 // If that cannot be, drift included, one of the clocks has jumped, and only the
 // newest answer counts.
 func (c *clock) observe(a, t, b int64) {
-	lo, hi := t-b, t-a+1 // TIME cuts off parts of a microsecond
+	during := (b-a)/drift + 1          // the clocks may part while the call lasts
+	lo, hi := t-b-during, t-a+during+1 // TIME cuts off parts of a microsecond
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	age := max(b-c.measured, 0)/drift + 1

@@ -28,7 +28,8 @@ type MemoryOptions struct {
 
 // Memory is the second tier inside this process: the same rules as in Redis,
 // without the server. It keeps to the bounds of its options, has no goroutine
-// and never returns ErrUnavailable.
+// and returns ErrUnavailable only when ctx
+// is done before it began.
 //
 // Counters and markers are not evicted: who loses a counter has given its
 // limit away. They count against MaxBytes, and when they alone fill it, new
@@ -88,8 +89,8 @@ func (m *Memory) do(ctx context.Context, key string, f func(s *slot)) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return cutShort(ctx)
 	}
 	m.mu.Lock()
 	if m.closed {
@@ -220,8 +221,8 @@ func (m *Memory) DeletePrefix(ctx context.Context, prefix string, msg []byte) (i
 	if err := checkKey(prefix); err != nil {
 		return 0, err
 	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	if ctx.Err() != nil {
+		return 0, cutShort(ctx)
 	}
 	m.mu.Lock()
 	if m.closed {
