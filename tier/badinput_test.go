@@ -259,5 +259,5 @@ func TestUntrusted_garbageOnTheChannel(t *testing.T) {
 	}
 	await(t, "the garbage to be counted", 5*time.Second, func() bool { return n.Stats().Bus.Garbage >= 3 })
 	mustGet(t, c, "1")
-	assert.True(t, n.Health(t.Context()).Healthy)
+	await(t, "the node to be healthy", 5*time.Second, func() bool { return n.Health(t.Context()).Healthy })
 }

@@ -50,7 +50,10 @@ type Config struct {
 
 	// Redis is a client to use instead of URL. It stays the caller's to close.
 	// *redis.Client and *redis.ClusterClient are taken; one that reads from
-	// replicas or caches replies itself is refused by Open.
+	// replicas or caches replies itself is refused by Open. Its own retries are
+	// not used, and its calls end by Timeout: Tandem uses a copy that shares its
+	// connections, without its hooks, unless ContextTimeoutEnabled is on and
+	// MaxRetries is -1.
 	Redis redis.UniversalClient
 
 	// Prefix begins every key, lease and channel: letters, digits, '.', '_'

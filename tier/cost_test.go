@@ -68,10 +68,14 @@ func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 // a miss with a load.
 func TestCache_roundTrips(t *testing.T) {
 	srv := redistest.Start(t)
-	client := srv.Client(t)
+	o := srv.Options()
+	o.ContextTimeoutEnabled, o.MaxRetries = true, -1 // else Tandem takes a copy, without hooks
+	client := redis.NewClient(o)
+	t.Cleanup(func() { _ = client.Close() }) // after the node
 	var sent roundTrips
 	client.AddHook(&sent)
-	c := cache(t, open(t, tier.Config{Redis: client, Heartbeat: time.Minute}), tier.Options[row]{Local: tier.Local{Disabled: true}})
+	n := open(t, tier.Config{Redis: client, Heartbeat: time.Minute})
+	c := cache(t, n, tier.Options[row]{Local: tier.Local{Disabled: true}})
 	ctx := t.Context()
 	// The first of each kind loads its script.
 	require.NoError(t, c.Set(ctx, "0", row{Key: "0"}, 0))

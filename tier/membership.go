@@ -26,6 +26,7 @@ type member struct {
 	heardUntil atomic.Int64
 	_          [56]byte
 
+	beatNow   chan struct{} // one slot: asks for a beat out of turn
 	heardOnce chan struct{} // closed at the first proof
 	once      sync.Once
 
@@ -50,7 +51,7 @@ type ownBeat struct {
 
 func newMember(n *Node) *member {
 	m := &member{
-		node: n, heardOnce: make(chan struct{}),
+		node: n, heardOnce: make(chan struct{}), beatNow: make(chan struct{}, 1),
 		origin: invalidation.NewOrigin(n.id),
 	}
 	m.tracker = invalidation.NewTracker(m.origin)
@@ -78,9 +79,6 @@ func (m *member) maxStaleness() time.Duration {
 
 // Heard implements invalidation.Handler.
 func (m *member) Heard(sent time.Time) {
-	if !m.node.remote() {
-		return
-	}
 	m.mu.Lock()
 	m.pong = max(m.pong, m.node.clock.Now()-int64(time.Since(sent))+int64(m.maxSilence()))
 	m.trustLocked()
@@ -89,6 +87,9 @@ func (m *member) Heard(sent time.Time) {
 
 // trustLocked moves the end of the local tier's lease.
 func (m *member) trustLocked() {
+	if !m.node.remote() {
+		return
+	}
 	until := min(m.pong, m.echo)
 	m.heardUntil.Store(until)
 	if until > m.node.clock.Now() {
@@ -101,8 +102,13 @@ func (m *member) hears() bool { return m.node.clock.Now() < m.heardUntil.Load() 
 
 // Gap implements invalidation.Handler.
 func (m *member) Gap(reason invalidation.GapReason) {
+	m.mu.Lock()
+	m.pong, m.echo = 0, 0 // what was proved was proved of another link
+	m.trustLocked()
+	m.mu.Unlock()
 	if reason == invalidation.GapSubscribed {
 		m.tracker.Reset(time.Now())
+		signal(m.beatNow) // its echo is the second proof
 	}
 	m.gap(reason.String())
 }
@@ -223,6 +229,8 @@ func (m *member) beat() {
 		select {
 		case <-m.node.ctx.Done():
 			return
+		case <-m.beatNow:
+			next = time.Now()
 		case <-ticker.C:
 			m.missing(m.tracker.Tick(time.Now()))
 		}

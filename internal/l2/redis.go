@@ -149,7 +149,13 @@ func (r *Redis) attach(client redis.UniversalClient) error {
 // WithTimeout gives it a copy of the options of its own; that the copy may be
 // changed is held by the tests of deadlines. The alternative, a goroutine for
 // each call, costs a microsecond on every read.
+//
+// A copy lacks the hooks of c (tracing, metrics), so a client whose options are
+// right already is taken as it is.
 func bounded(c *redis.Client, timeout time.Duration) *redis.Client {
+	if o := c.Options(); o.ContextTimeoutEnabled && o.MaxRetries == 0 {
+		return c
+	}
 	b := c.WithTimeout(timeout)
 	o := b.Options()
 	o.ContextTimeoutEnabled = true
