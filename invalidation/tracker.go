@@ -232,7 +232,7 @@ func (t *Tracker) listen(id NodeID, p *peer, now time.Time) GapReason {
 	}
 	if !p.silent {
 		p.silent, p.silentSince = true, now
-	} else if now.Sub(p.silentSince) > SilenceRemembered && !own {
+	} else if now.Sub(p.silentSince) > SilenceRemembered {
 		t.forget(id, p)
 	}
 	p.due = now.Add(2 * p.expected(t.assumed))

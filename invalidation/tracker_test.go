@@ -194,6 +194,19 @@ func TestTracker_missesWhatWasOpenAtTheBaseline(t *testing.T) {
 	require.Equal(t, invalidation.GapMissing, k.tick(1510*ms))
 }
 
+// What came before the first beat of an older node has come, open or later.
+func TestTracker_countsWhatCameBeforeTheBaseline(t *testing.T) {
+	k := newTrack(t, nil)
+	k.message(10*ms, 1, 900)
+	k.message(10*ms, 1, 1002)
+	k.beat(20*ms, 1, 1000, invalidation.Beat{Age: time.Hour, Open: []uint64{900}})
+	require.Equal(t, invalidation.GapBaseline, k.tick(1250*ms))
+	k.message(1260*ms, 1, 1001)
+	k.beat(1270*ms, 1, 1002, invalidation.Beat{Age: time.Hour})
+	k.quiet(1270*ms, 3*time.Second)
+	assert.Zero(t, k.tracker.Stats().Numbers)
+}
+
 // S3: silence is a gap, and again, until the node is forgotten.
 func TestTracker_silenceIsAGapUntilForgotten(t *testing.T) {
 	k := newTrack(t, nil)
