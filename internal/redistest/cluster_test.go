@@ -10,6 +10,7 @@ import (
 )
 
 func TestStartCluster_servesEverySlot(t *testing.T) {
+	t.Parallel()
 	c := StartCluster(t, WithPassword("secret"))
 	client := c.Client(t)
 	owners := make(map[*Server]bool)
@@ -47,6 +48,7 @@ func TestStartCluster_servesEverySlot(t *testing.T) {
 }
 
 func TestStartCluster_replicasTakeOver(t *testing.T) {
+	t.Parallel()
 	c := StartCluster(t, WithReplicas(1))
 	client := c.Client(t)
 	require.NoError(t, client.Set(t.Context(), "k", "v", 0).Err())

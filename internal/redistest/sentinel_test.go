@@ -9,6 +9,7 @@ import (
 )
 
 func TestStartSentinel_promotesAReplica(t *testing.T) {
+	t.Parallel()
 	s := StartSentinel(t, WithReplicas(2), WithSentinels(3), WithPassword("secret"))
 	assert.Len(t, s.Nodes(), 3)
 	client := s.Client(t)
@@ -28,6 +29,7 @@ func TestStartSentinel_promotesAReplica(t *testing.T) {
 }
 
 func TestSentinel_KillMaster_isNoticed(t *testing.T) {
+	t.Parallel()
 	s := StartSentinel(t)
 	dead := s.KillMaster()
 	next := s.AwaitMaster(dead)
