@@ -157,6 +157,41 @@ func TestRedis_wrongType(t *testing.T) {
 	assert.ErrorIs(t, err, ErrNotInteger)
 }
 
+// matchAll stands for a server or a proxy that takes a pattern for more than it
+// says: it replies to SCAN with every key.
+type matchAll struct{}
+
+func (matchAll) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (matchAll) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (matchAll) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "scan" {
+			cmd.Args()[3] = "*"
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func TestRedis_DeletePrefix_isLiteral(t *testing.T) {
+	client := redistest.Start(t).Client(t)
+	client.AddHook(matchAll{})
+	r := newRedisStore(t, client, RedisOptions{})
+	for _, key := range []string{"user:1", "user:2", "team:1"} {
+		_, err := r.Set(t.Context(), key, record(key, "v"), 0, nil)
+		require.NoError(t, err)
+	}
+	n, err := r.DeletePrefix(t.Context(), "user:", nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, n)
+	rep, err := r.Read(t.Context(), "team:1", limit)
+	require.NoError(t, err)
+	assert.Equal(t, StateRecord, rep.State)
+}
+
 func TestRedis_Close(t *testing.T) {
 	srv := redistest.Start(t)
 	r, err := NewRedis(srv.Client(t), RedisOptions{})
