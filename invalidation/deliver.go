@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -42,7 +43,7 @@ func (d *delivery) message(raw []byte) {
 		if !d.call(func() { d.handler.Message(m) }) {
 			d.gap(GapPanic)
 		}
-	case err == ErrNewer:
+	case errors.Is(err, ErrNewer):
 		d.update(func(s *SubscriptionStats) { s.Newer++ })
 		d.newer(time.Now())
 	default:

@@ -15,7 +15,7 @@ var (
 // a message that does not fit the format.
 var ErrMessage = errors.New("invalidation: message cannot be encoded")
 
-// ErrBusy: Close gave up waiting, because the handler was still at work or a
+// ErrBusy says that Close gave up waiting, because the handler was still at work or a
 // dialer did not end with its context. No call of the handler begins all the
 // same.
 var ErrBusy = errors.New("invalidation: handler or dialer still at work")

@@ -41,7 +41,7 @@
 //
 // A kind is a name and the types of the ids that follow it: a [Kind1] of string
 // named "user" makes "123" for use in the cache "user", and "user:123" as a
-// whole. Package keys/ghl is a catalogue of kinds.
+// whole. Package keys/ghl is a catalog of kinds.
 //
 // Nothing here does I/O or keeps state; all functions and methods may be called
 // concurrently.

@@ -177,7 +177,7 @@ func (k Kind2[A, B]) AppendID(dst []byte, a A, b B) ([]byte, error) {
 
 // Prefix1 returns the prefix of all ids inside the cache that begin with a: what
 // to give to DeletePrefix of the cache.
-func (k Kind2[A, B]) Prefix1(a A) string { return Kind1[A]{k.Kind}.ID(a) }
+func (k Kind2[A, B]) Prefix1(a A) string { return Kind1[A](k).ID(a) }
 
 // ID returns the id inside the cache: "7:eu:3". See [Kind1.ID].
 func (k Kind3[A, B, C]) ID(a A, b B, c C) string {
@@ -193,7 +193,7 @@ func (k Kind3[A, B, C]) Key(a A, b B, c C) string {
 
 // AppendID appends what [Kind3.ID] returns to dst. See [Kind1.AppendID].
 func (k Kind3[A, B, C]) AppendID(dst []byte, a A, b B, c C) ([]byte, error) {
-	out, err := Kind2[A, B]{k.Kind}.AppendID(dst, a, b)
+	out, err := Kind2[A, B](k).AppendID(dst, a, b)
 	if err != nil {
 		return out, err
 	}
@@ -201,10 +201,10 @@ func (k Kind3[A, B, C]) AppendID(dst []byte, a A, b B, c C) ([]byte, error) {
 }
 
 // Prefix1 returns the prefix of all ids that begin with a. See [Kind2.Prefix1].
-func (k Kind3[A, B, C]) Prefix1(a A) string { return Kind1[A]{k.Kind}.ID(a) }
+func (k Kind3[A, B, C]) Prefix1(a A) string { return Kind1[A](k).ID(a) }
 
 // Prefix2 returns the prefix of all ids that begin with a and b. See [Kind2.Prefix1].
-func (k Kind3[A, B, C]) Prefix2(a A, b B) string { return Kind2[A, B]{k.Kind}.ID(a, b) }
+func (k Kind3[A, B, C]) Prefix2(a A, b B) string { return Kind2[A, B](k).ID(a, b) }
 
 // head appends what stands before the id of a whole key.
 func (k Kind) head(dst []byte) []byte {

@@ -185,11 +185,11 @@ func TestCache_GetOrSet_goexitEndsTheCallerOnly(t *testing.T) {
 func TestCache_GetOrSet_lastCallerToLeaveCancelsTheLoad(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg tier.Config) {
 		c := cache(t, open(t, cfg), tier.Options[row]{})
-		started, cancelled := make(chan struct{}), make(chan struct{})
+		started, canceled := make(chan struct{}), make(chan struct{})
 		load := func(ctx context.Context) (row, error) {
 			close(started)
 			<-ctx.Done()
-			close(cancelled)
+			close(canceled)
 			return row{}, ctx.Err()
 		}
 		first, leave1 := context.WithCancel(t.Context())
@@ -202,13 +202,13 @@ func TestCache_GetOrSet_lastCallerToLeaveCancelsTheLoad(t *testing.T) {
 		leave1()
 		require.ErrorIs(t, <-errs, context.Canceled)
 		select {
-		case <-cancelled:
-			require.Fail(t, "cancelled although a caller waits")
+		case <-canceled:
+			require.Fail(t, "canceled although a caller waits")
 		default:
 		}
 		leave2()
 		require.ErrorIs(t, <-errs, context.Canceled)
-		<-cancelled
+		<-canceled
 	})
 }
 

@@ -177,10 +177,14 @@ func checkPrefix(prefix string) error {
 // to Redis' glob patterns, hash tags and ACL rules, nor to our own grammar.
 func checkAlphabet(s string) error {
 	bad := strings.IndexFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r))
+		return !isAlphanumeric(r) && !strings.ContainsRune("._-", r)
 	})
 	if bad >= 0 {
 		return fmt.Errorf("%.80q has a character at byte %d that is not a letter, digit, '.', '_' or '-'", s, bad)
 	}
 	return nil
+}
+
+func isAlphanumeric(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 }

@@ -325,7 +325,7 @@ func TestGetOrSet_callersDeadline(t *testing.T) {
 	took := timed(func() {
 		_, err := c.GetOrSet(ctx, "1", 0, func(ctx context.Context) (row, error) {
 			<-ctx.Done()
-			return row{}, errors.New("cancelled")
+			return row{}, errors.New("canceled")
 		})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})

@@ -134,7 +134,7 @@ type Health struct {
 }
 
 // TierHealth is the state of one tier.
-type TierHealth struct {
+type TierHealth struct { //nolint:revive // tier.Health is the node's
 	Healthy bool
 	State   string // "serving", "fallback" (L1 serves only while Redis does not answer), "down", "closed"
 	Reason  string // why it is not healthy

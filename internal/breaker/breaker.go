@@ -80,7 +80,7 @@ func (b *Breaker) newState() *state {
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= b.failures || s.dead.Load()
 		},
-		IsExcluded: func(err error) bool { return err == errNeutral },
+		IsExcluded: func(err error) bool { return errors.Is(err, errNeutral) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to != gobreaker.StateOpen {
 				return

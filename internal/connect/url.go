@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -126,23 +127,17 @@ func checkPlace(kind Kind, u *url.URL) error {
 			return errors.New("path: a cluster has only database 0")
 		}
 	default:
-		if _, err := database(strings.Trim(u.Path, "/")); err != nil {
+		if !isDatabase(strings.Trim(u.Path, "/")) {
 			return errors.New("path: want /n, where n is the number of a database")
 		}
 	}
 	return nil
 }
 
-// database reads the number of a database; empty is 0.
-func database(s string) (int, error) {
-	if s == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err == nil && n < 0 {
-		err = errors.New("negative")
-	}
-	return n, err
+// isDatabase reports whether s is the number of a database; empty is 0.
+func isDatabase(s string) bool {
+	n, err := strconv.Atoi(cmp.Or(s, "0"))
+	return err == nil && n >= 0
 }
 
 // checkParams refuses parameters that break the cache, and malformed ones whose
@@ -167,7 +162,7 @@ func checkParams(kind Kind, params url.Values) error {
 				}
 			}
 		case "db":
-			if _, err := database(value); err != nil {
+			if !isDatabase(value) {
 				faults = append(faults, errors.New("parameter db: want the number of a database"))
 			}
 		}

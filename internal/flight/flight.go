@@ -38,7 +38,7 @@ type flight[T any] struct {
 // Goexit: singleflight would end the process, or never deliver. So the load has
 // a goroutine of its own, which also lets run return at the time limit while a
 // load that ignores its context goes on.
-func (f *flight[T]) run() (any, error) {
+func (f *flight[T]) run() (any, error) { //nolint:unparam // the signature is singleflight's
 	go f.load()
 	var out outcome[T]
 	landed := false

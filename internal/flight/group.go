@@ -203,7 +203,7 @@ func (f *flight[T]) leave(leader bool) bool {
 	f.leaderLeft = f.leaderLeft || leader
 	f.waiters--
 	if f.waiters == 0 {
-		// Nobody may join a load that is being cancelled.
+		// Nobody may join a load that is being canceled.
 		f.shard.withdraw(f)
 		f.cancel(errAbandoned)
 	}

@@ -38,7 +38,7 @@ type Store[T any] struct {
 	budget   budget
 	close    sync.Once
 
-	puts, evictions, rejected, refused atomic.Uint64
+	evictions, rejected, refused atomic.Uint64
 }
 
 // Stats is the state of a Store and what happened in it so far.

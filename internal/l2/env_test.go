@@ -3,6 +3,7 @@ package l2
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,7 +111,7 @@ func newRedisEnv(t *testing.T, client redis.UniversalClient) *env {
 		plant: func(key string, data []byte) { require.NoError(t, client.Set(ctx, key, data, 0).Err()) },
 		raw: func(key string) []byte {
 			b, err := client.Get(ctx, key).Bytes()
-			if err == redis.Nil {
+			if errors.Is(err, redis.Nil) {
 				return nil
 			}
 			require.NoError(t, err)

@@ -140,7 +140,7 @@ func (c call) finish(parent context.Context, start time.Time, done func(breaker.
 		return nil
 	}
 	if cause := callersEnd(parent, err); cause != nil {
-		if cause == context.Canceled || time.Since(start) < c.r.opt.Timeout/2 {
+		if errors.Is(cause, context.Canceled) || time.Since(start) < c.r.opt.Timeout/2 {
 			done(breaker.Neutral)
 			return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 		}

@@ -134,7 +134,7 @@ func TestRedis_frozenServer(t *testing.T) {
 	for r.Available("k") {
 		require.Error(t, calls["read"]())
 	}
-	receive(t, "down", ev.down)
+	require.Error(t, receive(t, "down", ev.down))
 	srv.Thaw()
 	receive(t, "up", ev.up)
 	_, err := r.Read(t.Context(), "k", limit)

@@ -1,4 +1,4 @@
-// Package ghl is the ready catalogue of keys of the application that Tandem
+// Package ghl is the ready catalog of keys of the application that Tandem
 // began with: users, credits, workflows, sessions, leads and rate limits, all
 // under "ghl".
 //
