@@ -84,6 +84,25 @@ func (s *Sentinel) ready(watcher *Server) error {
 	if got != want {
 		return fmt.Errorf("sentinel %s: flags, replicas, other sentinels are %v, not yet %v", watcher.Addr(), got, want)
 	}
+	return watcher.promotable()
+}
+
+// promotable says why a sentinel could not promote one of the replicas. It
+// takes none (NOGOODSLAVE) that it is not connected to, or that has not
+// described itself yet, which comes after it was counted.
+func (s *Server) promotable() error {
+	reply, err := s.do("sentinel", "replicas", MasterName)
+	if err != nil {
+		return err
+	}
+	list, _ := reply.([]any)
+	for _, r := range list {
+		replica := stateOf(r)
+		if replica["flags"] != "slave" || replica["master-link-status"] != "ok" {
+			return fmt.Errorf("sentinel %s: replica %s has flags %q and link %q",
+				s.Addr(), replica["name"], replica["flags"], replica["master-link-status"])
+		}
+	}
 	return nil
 }
 
@@ -93,6 +112,11 @@ func (s *Server) watched() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return stateOf(reply), nil
+}
+
+// stateOf reads what a sentinel says of one server.
+func stateOf(reply any) map[string]string {
 	state := make(map[string]string)
 	switch reply := reply.(type) {
 	case map[any]any:
@@ -104,7 +128,7 @@ func (s *Server) watched() (map[string]string, error) {
 			state[fmt.Sprint(pair[0])] = fmt.Sprint(pair[1])
 		}
 	}
-	return state, nil
+	return state
 }
 
 // Nodes returns the servers that hold data: the first master, then the first
