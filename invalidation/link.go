@@ -24,8 +24,8 @@ type link struct {
 	client *redis.Client // of this link alone
 	pubsub *redis.PubSub
 
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	wait *sync.WaitGroup // dialers that do not end with their context
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	dialing *dialing
 
 	mu     sync.Mutex // guards what follows
 	conn   net.Conn
@@ -36,15 +36,45 @@ type link struct {
 }
 
 var (
-	errSpent  = errors.New("the connection of this link is gone")
-	errSilent = errors.New("the server did not answer in time")
-	errClosed = errors.New("closed")
-	errRenew  = errors.New("renewed by its owner")
+	errSpent   = errors.New("the connection of this link is gone")
+	errSilent  = errors.New("the server did not answer in time")
+	errClosed  = errors.New("closed")
+	errHanging = errors.New("earlier dials do not end")
+	errRenew   = errors.New("renewed by its owner")
 )
 
+// maxDialing is how many dials of one subscription may hang.
+const maxDialing = 4
+
+// dialing counts the dials of one subscription, because a dialer that does not
+// end with its context outlives its link.
+type dialing struct {
+	slots chan struct{}
+}
+
+func newDialing() *dialing { return &dialing{slots: make(chan struct{}, maxDialing)} }
+
+func (d *dialing) begin() bool {
+	select {
+	case d.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (d *dialing) end() { <-d.slots }
+
+// wait waits for all of them. None may begin any more.
+func (d *dialing) wait() {
+	for range maxDialing {
+		d.slots <- struct{}{}
+	}
+}
+
 // newLink prepares a link to the server of opt. It does no I/O.
-func newLink(ctx context.Context, opt redis.Options, timeout time.Duration, wait *sync.WaitGroup) *link {
-	l := &link{dial: opt.Dialer, wait: wait}
+func newLink(ctx context.Context, opt redis.Options, timeout time.Duration, d *dialing) *link {
+	l := &link{dial: opt.Dialer, dialing: d}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	opt.Dialer = l.dialOnce
 	// What a client of an application is made for does not suit a link that is
@@ -73,19 +103,23 @@ func (l *link) dialOnce(ctx context.Context, network, addr string) (net.Conn, er
 	if spent {
 		return nil, errSpent
 	}
+	if !l.dialing.begin() {
+		return nil, errHanging
+	}
 	type result struct {
 		conn net.Conn
 		err  error
 	}
 	dialed := make(chan result, 1)
-	l.wait.Go(func() {
+	go func() {
+		defer l.dialing.end()
 		conn, err := l.dial(ctx, network, addr)
 		if err == nil && !l.adopt(conn) {
 			_ = conn.Close()
 			err = errSpent
 		}
 		dialed <- result{conn, err}
-	})
+	}()
 	select {
 	case r := <-dialed:
 		if r.err != nil {

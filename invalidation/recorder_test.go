@@ -102,6 +102,17 @@ func (r *recorder) awaitMessage(from int, seq uint64) int {
 	return r.await(from, "the message", func(e event) bool { return e.message != nil && e.message.Seq == seq })
 }
 
+// awaitCount waits for so many messages of a node.
+func (r *recorder) awaitCount(node invalidation.NodeID, count int) {
+	r.t.Helper()
+	r.await(0, "all messages", func(e event) bool {
+		if e.message != nil && e.message.Node == node {
+			count--
+		}
+		return count == 0
+	})
+}
+
 // awaitLoss waits for a gap that is no confirmation.
 func (r *recorder) awaitLoss(from int) int {
 	r.t.Helper()

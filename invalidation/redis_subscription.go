@@ -27,9 +27,9 @@ type redisSubscription struct {
 
 // run makes one link after the other.
 func (s *redisSubscription) run(ctx context.Context) {
-	var dialers sync.WaitGroup
+	dials := newDialing()
 	defer close(s.done)
-	defer dialers.Wait()
+	defer dials.wait()
 	opt := &s.bus.opt
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval:     opt.MinBackoff,
@@ -39,7 +39,7 @@ func (s *redisSubscription) run(ctx context.Context) {
 	}
 	wait.Reset()
 	for ctx.Err() == nil {
-		stood := s.serve(ctx, &dialers)
+		stood := s.serve(ctx, dials)
 		if ctx.Err() != nil {
 			return
 		}
@@ -59,7 +59,7 @@ func (s *redisSubscription) run(ctx context.Context) {
 
 // serve makes one link and reads from it until it ends. It returns for how long
 // the subscription stood.
-func (s *redisSubscription) serve(ctx context.Context, dialers *sync.WaitGroup) time.Duration {
+func (s *redisSubscription) serve(ctx context.Context, dials *dialing) time.Duration {
 	s.out.update(func(st *SubscriptionStats) { st.Links++ })
 	find, cancel := context.WithTimeout(ctx, s.bus.opt.DeadAfter)
 	defer cancel()
@@ -68,7 +68,7 @@ func (s *redisSubscription) serve(ctx context.Context, dialers *sync.WaitGroup) 
 		s.ended(GapLink, err)
 		return 0
 	}
-	l := newLink(ctx, target, s.bus.opt.DeadAfter, dialers)
+	l := newLink(ctx, target, s.bus.opt.DeadAfter, dials)
 	defer l.close()
 	s.current(l)
 	defer s.current(nil)
