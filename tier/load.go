@@ -56,10 +56,15 @@ const (
 func (c *Cache[T]) GetOrSet(ctx context.Context, key string, ttl time.Duration, load func(context.Context) (T, error)) (T, error) {
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
-	if !state.Fresh() {
-		return c.getOrLoad(ctx, key, h, ttl, e, load)
+	if state.Fresh() {
+		return c.answer(e)
 	}
-	return c.answer(e)
+	if load == nil {
+		var zero T
+		return zero, fmt.Errorf("tier: cache %q: GetOrSet %.80q: load is nil", c.name, key)
+	}
+	fill := func(ctx context.Context, _ *Fill[T]) (T, error) { return load(ctx) }
+	return c.getOrLoad(ctx, key, h, e, Fill[T]{TTL: ttl}, fill)
 }
 
 // answer is give with the absence as an error.
@@ -71,13 +76,11 @@ func (c *Cache[T]) answer(e *l1.Entry[T]) (T, error) {
 	return v, nil
 }
 
-func (c *Cache[T]) getOrLoad(ctx context.Context, key string, h uint64, ttl time.Duration, old *l1.Entry[T], load func(context.Context) (T, error)) (T, error) {
+// getOrLoad is the one way past L1 for GetOrSet and Fetch. given is the Fill as
+// the function will find it.
+func (c *Cache[T]) getOrLoad(ctx context.Context, key string, h uint64, old *l1.Entry[T], given Fill[T], fill func(context.Context, *Fill[T]) (T, error)) (T, error) {
 	var zero T
-	if load == nil {
-		return zero, fmt.Errorf("tier: cache %q: GetOrSet %.80q: load is nil", c.name, key)
-	}
-	ttl, err := c.ttlOf(ttl)
-	if err != nil {
+	if _, err := c.ttlOf(given.TTL); err != nil {
 		return zero, err
 	}
 	if err := checkKey(c.name, key); err != nil {
@@ -99,7 +102,7 @@ func (c *Cache[T]) getOrLoad(ctx context.Context, key string, h uint64, ttl time
 	// The flight may be joined while nothing it could have read was invalidated.
 	valid := func() bool { return c.fence.State(h, key, r.stamp) == fence.Current }
 	e, _, err := c.flights.Do(ctx, key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
-		f := filling[T]{c: c, key: key, hash: h, ttl: ttl, load: load, r: r}
+		f := filling[T]{c: c, key: key, hash: h, given: given, fill: fill, r: r}
 		return f.run(ctx)
 	})
 	if errors.Is(err, flight.ErrClosed) {
@@ -122,12 +125,12 @@ func (c *Cache[T]) firstLook(ctx context.Context, key string, h uint64, old *l1.
 // filling is one load of one key: it asks for the lease, runs the loader, and
 // stores the result where that is allowed.
 type filling[T any] struct {
-	c    *Cache[T]
-	key  string
-	hash uint64
-	ttl  time.Duration
-	load func(context.Context) (T, error)
-	r    reading[T] // the latest look
+	c     *Cache[T]
+	key   string
+	hash  uint64
+	given Fill[T] // as fill will find it
+	fill  func(context.Context, *Fill[T]) (T, error)
+	r     reading[T] // the latest look
 }
 
 // run returns the entry with the value for the callers of the flight.
@@ -179,24 +182,53 @@ func (f *filling[T]) lease(ctx context.Context, b *budget, token l2.Token) (l2.G
 
 // unstored runs the loader without the permission to store.
 func (f *filling[T]) unstored(ctx context.Context) (*l1.Entry[T], error) {
-	v, err := f.call(ctx)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return &l1.Entry[T]{Key: f.key, Negative: true}, nil
-	case err != nil:
+	res, err := f.call(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return &l1.Entry[T]{Key: f.key, Value: v}, nil
+	return res.entry, nil
 }
 
-// call runs the loader and counts it.
-func (f *filling[T]) call(ctx context.Context) (T, error) {
-	f.c.counts.loads.Add(1)
-	v, err := f.load(ctx)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		f.c.counts.loadErrors.Add(1)
+// result is what the loader came to.
+type result[T any] struct {
+	entry  *l1.Entry[T] // key and value, or the fact that there is none
+	ttl    time.Duration
+	keep   bool
+	source uint64
+	took   time.Duration
+}
+
+// call runs the loader, counts it, and resolves what it decided.
+func (f *filling[T]) call(ctx context.Context) (result[T], error) {
+	c := f.c
+	c.counts.loads.Add(1)
+	begun := time.Now()
+	said := f.given
+	v, err := f.fill(ctx, &said)
+	res := result[T]{
+		entry: &l1.Entry[T]{Key: f.key, Value: v, Negative: errors.Is(err, ErrNotFound)},
+		took:  time.Since(begun), source: said.Version,
 	}
-	return v, err
+	if err != nil && !res.entry.Negative {
+		c.counts.loadErrors.Add(1)
+		return res, err
+	}
+	ttl, err := c.ttlOf(said.TTL)
+	switch {
+	case err != nil:
+		return res, fmt.Errorf("%w: Fill.TTL of %.80q", err, f.key)
+	case said.NotModified:
+		return res, fmt.Errorf("tier: cache %q: Fill.NotModified of %.80q: there is no previous value", c.name, f.key)
+	}
+	res.keep = !said.NoStore && (ttl > 0 || ttl == NoExpiry)
+	if res.entry.Negative {
+		var zero T
+		res.entry.Value = zero
+		ttl = c.opts.NegativeTTL
+		res.keep = res.keep && ttl > 0
+	}
+	res.ttl = ttl
+	return res, nil
 }
 
 // underLease runs the loader while the lease is renewed, and stores the result
@@ -213,40 +245,35 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 		}
 	}()
 
-	begun := time.Now()
-	v, err := f.call(ctx)
-	negative := errors.Is(err, ErrNotFound)
-	if err != nil && !negative {
+	res, err := f.call(ctx)
+	if err != nil {
 		return nil, err
 	}
-	took := time.Since(begun)
-	e := &l1.Entry[T]{Key: f.key, Value: v, Negative: negative}
-	ttl := f.ttl
-	if negative {
-		ttl = c.opts.NegativeTTL
+	if !res.keep {
+		return res.entry, nil
 	}
-	if ttl < 0 && ttl != NoExpiry || negative && ttl < 0 {
-		return e, nil
-	}
-	w, err := c.encode(f.key, e, c.jittered(ttl), f.r.version, took)
+	w, err := c.encode(making[T]{
+		key: f.key, value: res.entry.Value, negative: res.entry.Negative, ttl: c.jittered(res.ttl),
+		version: f.r.version, source: res.source, took: res.took,
+	})
 	if err != nil {
 		c.counts.fillsRefused.Add(1)
 		c.node.log.Warn("tier: loaded value not stored", "cache", c.name, "key", f.key, "error", err)
-		return e, nil
+		return res.entry, nil
 	}
 	stop() // a renewal must not cross the fill
-	filled = f.fill(ctx, token, w)
+	filled = f.store(ctx, token, w)
 	if filled {
 		c.keep(f.hash, w.entry, w.bytes, f.r.stamp)
 		return w.entry, nil
 	}
 	c.counts.fillsRefused.Add(1)
-	return e, nil
+	return res.entry, nil
 }
 
-// fill stores what was encoded. A caller that leaves at this point does not
+// store fills the key with what was encoded. A caller that leaves at this point does not
 // keep the others, and the next, from the value: the context is detached.
-func (f *filling[T]) fill(ctx context.Context, token l2.Token, w *encoded[T]) bool {
+func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) bool {
 	if err := f.c.node.enter(); err != nil {
 		return false
 	}

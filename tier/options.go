@@ -40,6 +40,24 @@ type Options[T any] struct {
 	// 30 s; negative turns it off.
 	NegativeTTL time.Duration
 
+	// StaleFor is how long past its TTL a value may still serve in place of one
+	// that cannot be had: when a load fails or is slower than SoftTimeout. Redis
+	// keeps values for their TTL and StaleFor. Get never returns one, Lookup
+	// marks it. What was deleted or invalidated never serves. Default 0: values
+	// end with their TTL.
+	StaleFor time.Duration
+
+	// RefreshAt is the fraction of a TTL past which a read by GetOrSet or Fetch
+	// starts a load in the background, one in the fleet, while the value goes on
+	// being served: 0.8 is past 80 %. Default 0: off; below 1.
+	RefreshAt float64
+
+	// SoftTimeout is how long GetOrSet and Fetch wait for a load when there is
+	// a value past its TTL to answer with, see StaleFor. The load goes on in the
+	// background. Default 0: until it ends or fails; negative: not at all
+	// (stale-while-revalidate).
+	SoftTimeout time.Duration
+
 	// LoadTimeout is the longest time that one load may take. Its context ends
 	// then, its callers get an error, and the key is free for another load.
 	// Default 10 s.
@@ -100,6 +118,15 @@ func (o Options[T]) resolve(name string) (Options[T], error) {
 	if o.NegativeTTL > 0 && o.NegativeTTL < minTTL || o.NegativeTTL > maxTTL {
 		fault("NegativeTTL: %v is not between %v and %v (0 means %v, negative turns it off)", o.NegativeTTL, minTTL, maxTTL, defaultNegativeTTL)
 	}
+	if o.StaleFor < 0 || o.StaleFor > 0 && o.StaleFor < minTTL || o.StaleFor > maxTTL {
+		fault("StaleFor: %v is not between %v and %v (0 turns it off)", o.StaleFor, minTTL, maxTTL)
+	}
+	if !(o.RefreshAt >= 0 && o.RefreshAt < 1) { // also NaN
+		fault("RefreshAt: %v is not a fraction below 1 (0 turns it off)", o.RefreshAt)
+	}
+	if o.SoftTimeout > 0 && o.SoftTimeout < minTTL || o.SoftTimeout > time.Hour {
+		fault("SoftTimeout: %v is not between %v and 1h (0 waits for the load, negative does not wait)", o.SoftTimeout, minTTL)
+	}
 	if o.LoadTimeout < 0 || o.LoadTimeout > 0 && o.LoadTimeout < minTTL || o.LoadTimeout > time.Hour {
 		fault("LoadTimeout: %v is not between %v and 1h (0 means %v)", o.LoadTimeout, minTTL, defaultLoadTimeout)
 	}
@@ -141,6 +168,7 @@ func (o Options[T]) resolve(name string) (Options[T], error) {
 func (o Options[T]) same(p Options[T]) bool {
 	code := func(f any) uintptr { return reflect.ValueOf(f).Pointer() }
 	return o.TTL == p.TTL && o.Jitter == p.Jitter && o.NegativeTTL == p.NegativeTTL &&
+		o.StaleFor == p.StaleFor && o.RefreshAt == p.RefreshAt && o.SoftTimeout == p.SoftTimeout &&
 		o.LoadTimeout == p.LoadTimeout && o.Local == p.Local && o.Version == p.Version &&
 		o.MaxValueBytes == p.MaxValueBytes && o.Hold == p.Hold && o.Codec.Name() == p.Codec.Name() &&
 		code(o.Cost) == code(p.Cost) && code(o.Clone) == code(p.Clone)

@@ -19,17 +19,29 @@ type encoded[T any] struct {
 	bytes    int64 // size of the entry's value
 }
 
-// encode makes the record of e. version is the cache's version as it was known
-// before the value was read from its source.
-func (c *Cache[T]) encode(key string, e *l1.Entry[T], ttl time.Duration, version uint64, took time.Duration) (*encoded[T], error) {
+// making is what a record and its entry are made of.
+type making[T any] struct {
+	key      string
+	value    T
+	negative bool // there is no value, which is what the record says
+	ttl      time.Duration
+	version  uint64        // the cache's, as it was known before the value was read from its source
+	source   uint64        // the value's in its source, 0: none
+	took     time.Duration // of the load
+}
+
+// encode makes the record of m, for both tiers.
+func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
+	key, ttl := m.key, m.ttl
 	w := &encoded[T]{redisKey: c.redisKey(key)}
 	rec := l2.Record{
-		Kind: l2.KindValue, Version: l2.NewVersion(), Schema: c.schema, CacheVersion: version, Load: took,
+		Kind: l2.KindValue, Version: l2.NewVersion(), Source: m.source,
+		Schema: c.schema, CacheVersion: m.version, Load: m.took,
 	}
-	if e.Negative {
+	if m.negative {
 		rec.Kind = l2.KindNegative
 	} else {
-		payload, err := codec.AppendFor(c.opts.Codec, nil, w.redisKey, e.Value)
+		payload, err := codec.AppendFor(c.opts.Codec, nil, w.redisKey, m.value)
 		if err != nil {
 			return nil, fmt.Errorf("tier: cache %q: value of %.80q does not encode: %w", c.name, key, err)
 		}
@@ -39,7 +51,7 @@ func (c *Cache[T]) encode(key string, e *l1.Entry[T], ttl time.Duration, version
 		}
 		rec.Payload = payload
 		if c.opts.Cost != nil {
-			rec.Cost = max(c.opts.Cost(e.Value), 0)
+			rec.Cost = max(c.opts.Cost(m.value), 0)
 		}
 	}
 	now := c.node.store.Now(w.redisKey)
@@ -54,10 +66,10 @@ func (c *Cache[T]) encode(key string, e *l1.Entry[T], ttl time.Duration, version
 
 	mono := c.node.clock.Now()
 	w.entry = &l1.Entry[T]{
-		Key: key, Value: e.Value, Negative: e.Negative, Record: rec.Version, StoredAt: mono, TTL: ttl,
+		Key: key, Value: m.value, Negative: m.negative, Record: rec.Version, StoredAt: mono, TTL: ttl,
 	}
-	if c.opts.Clone != nil && !e.Negative {
-		w.entry.Value = c.opts.Clone(e.Value)
+	if c.opts.Clone != nil && !m.negative {
+		w.entry.Value = c.opts.Clone(m.value)
 	}
 	c.limit(w.entry, mono, left)
 	w.bytes = c.bytesOf(w.entry, len(rec.Payload))

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tandemcache/tandem/internal/journal"
-	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
 	"github.com/tandemcache/tandem/invalidation"
 )
@@ -66,7 +65,7 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Durati
 			return c.oweSet(key, 0, err)
 		}
 	}
-	w, err := c.encode(key, &l1.Entry[T]{Key: key, Value: value}, c.jittered(ttl), version, 0)
+	w, err := c.encode(making[T]{key: key, value: value, ttl: c.jittered(ttl), version: version})
 	if err != nil {
 		return errors.Join(err, c.deleteOne(ctx, key))
 	}
