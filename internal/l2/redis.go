@@ -50,6 +50,9 @@ type Redis struct {
 	loose   bool
 	scripts *scripts
 	base    time.Time
+	// gathered is kept here, not in the package: it holds channels, which belong to
+	// the testing/synctest bubble that made them.
+	gathered sync.Pool
 
 	ctx    context.Context // of the store's goroutines
 	cancel context.CancelFunc

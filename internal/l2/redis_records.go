@@ -3,18 +3,27 @@ package l2
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Read implements Store: one GETRANGE.
+// Read implements Store: one GETRANGE. Concurrent ones share pipelines, but for
+// those of a client that overruns deadlines.
 func (r *Redis) Read(ctx context.Context, key string, limit int) (Reply, error) {
-	if err := checkLimit(limit); err != nil {
+	if err := errors.Join(checkLimit(limit), checkKey(key)); err != nil {
 		return Reply{}, err
 	}
-	return perform(ctx, r, key, false, func(ctx context.Context, s *shard) (Reply, error) {
+	if !r.loose {
+		s := r.shardFor(key)
+		if !s.gather.alone() {
+			return r.readGathered(ctx, s, key, limit)
+		}
+		defer s.gather.back()
+	}
+	return perform(ctx, r, key, false, func(ctx context.Context, _ *shard) (Reply, error) {
 		cmd := newRange(ctx, key, limit+maxMeta+1)
 		return replyOf(cmd, r.client.Process(ctx, cmd), key, limit)
 	})

@@ -1,0 +1,190 @@
+package l2
+
+import (
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/breaker"
+)
+
+const (
+	// gatherLone is how many reads of one server go their own way at once. A read
+	// that meets fewer is not worth gathering, and is not slowed down by it.
+	gatherLone = 2
+	// gatherPipes is how many pipelines of one server are under way at once, but
+	// a further one begins only when gatherFull reads wait: near a server one is
+	// best, since its length makes up for it; far from one, several hide the way.
+	gatherPipes = 4
+	gatherFull  = 64
+	// gatherMost bounds a pipeline: past it a longer one saves little, and all
+	// wait for its last reply.
+	gatherMost = 256
+)
+
+// gather collects reads that are asked for while others are under way, and
+// sends them together.
+//
+// There is no timer: what comes in while the pipelines are busy is the next
+// pipeline, so its length follows the load by itself, and a lone read goes out at
+// once. go-redis has such a thing (AutoPipeline), experimental as of v9.23.0. It
+// is not used, because it leaves a command's own deadline to a context of each,
+// whose timer costs more than the command's share of a pipeline.
+type gather struct {
+	mu      sync.Mutex // guards what follows
+	lone    int        // reads under way on their own
+	pipes   int        // pipelines under way
+	waiting []*gathered
+}
+
+// gathered is a read that waits for its pipeline.
+type gathered struct {
+	cmd   onceString
+	since time.Time
+	done  chan struct{} // one slot: the reply is in cmd
+}
+
+// alone reports whether a read may go its own way; then back must follow.
+func (g *gather) alone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lone >= gatherLone || g.pipes > 0 {
+		return false
+	}
+	g.lone++
+	return true
+}
+
+func (g *gather) back() {
+	g.mu.Lock()
+	g.lone--
+	g.mu.Unlock()
+}
+
+// readGathered is a read that is sent together with others.
+//
+// It has no timer of its own: its pipeline ends in time for the oldest of those
+// in it. What the server did is reported to the breaker once for all of them.
+func (r *Redis) readGathered(ctx context.Context, s *shard, key string, limit int) (Reply, error) {
+	if ctx.Err() != nil {
+		return Reply{}, cutShort(ctx)
+	}
+	if err := r.enter(); err != nil {
+		return Reply{}, err
+	}
+	defer r.tasks.Done()
+	if s.breaker.Open() {
+		return Reply{}, s.unavailable()
+	}
+	w, _ := r.gathered.Get().(*gathered)
+	if w == nil {
+		w = &gathered{done: make(chan struct{}, 1)}
+	}
+	cmd := newRange(ctx, key, limit+maxMeta+1)
+	w.cmd, w.since = cmd, time.Now()
+	s.await(w)
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return Reply{}, cutShort(ctx) // w is the pipeline's
+	}
+	w.cmd = onceString{}
+	r.gathered.Put(w)
+	rep, err := replyOf(cmd, cmd.Err(), key, limit)
+	if err != nil {
+		err = classify(err).wrap(err, false)
+	}
+	return rep, err
+}
+
+// await makes w part of the next pipeline.
+func (s *shard) await(w *gathered) {
+	g := &s.gather
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = append(g.waiting, w)
+	if g.pipes == 0 || g.pipes < gatherPipes && len(g.waiting) >= gatherFull {
+		g.pipes++
+		s.r.tasks.Go(s.sendGathered) // w's read holds one of tasks: Close waits for both
+	}
+}
+
+// sendGathered sends pipelines until nobody waits.
+func (s *shard) sendGathered() {
+	batch := make([]*gathered, 0, gatherMost)
+	cmds := make([]redis.Cmder, 0, gatherMost)
+	for {
+		batch = s.gather.take(batch[:0])
+		if len(batch) == 0 {
+			return
+		}
+		cmds = cmds[:0]
+		for _, w := range batch {
+			cmds = append(cmds, w.cmd)
+		}
+		s.sendPipeline(cmds, batch[0].since.Add(s.r.opt.Timeout))
+		for _, w := range batch {
+			w.done <- struct{}{}
+		}
+	}
+}
+
+// take moves the oldest of those who wait to batch. If nobody waits the pipeline
+// of the caller is over.
+func (g *gather) take(batch []*gathered) []*gathered {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.waiting), gatherMost)
+	if n == 0 {
+		g.pipes--
+		return batch
+	}
+	batch = append(batch, g.waiting[:n]...)
+	rest := copy(g.waiting, g.waiting[n:])
+	clear(g.waiting[rest:])
+	g.waiting = g.waiting[:rest]
+	return batch
+}
+
+// sendPipeline runs cmds in one round trip, each with its own result. Those who
+// wait leave by contexts of their own, so its context is nobody's.
+func (s *shard) sendPipeline(cmds []redis.Cmder, deadline time.Time) {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(s.r.ctx), deadline)
+	defer cancel()
+	if ctx.Err() != nil { // it waited for too long behind others
+		for _, cmd := range cmds {
+			cmd.SetErr(os.ErrDeadlineExceeded)
+		}
+	} else {
+		pipe := s.r.client.Pipeline()
+		_ = pipe.BatchProcess(ctx, cmds...)
+		_, _ = pipe.Exec(ctx) // each command has its own error
+	}
+	s.report(cmds)
+}
+
+// report tells the breaker of a pipeline: of each read that failed, or once that
+// the server answered.
+func (s *shard) report(cmds []redis.Cmder) {
+	failed := false
+	for _, cmd := range cmds {
+		cl := classify(cmd.Err())
+		if cl == classOK || cl == classUsage {
+			continue
+		}
+		failed = true
+		s.failed(cl, cmd.Err())
+		if done, ok := s.breaker.Allow(); ok {
+			done(cl.outcome())
+		}
+	}
+	if failed {
+		return
+	}
+	if done, ok := s.breaker.Allow(); ok {
+		done(breaker.Success)
+	}
+}
