@@ -39,7 +39,10 @@ const deleteWorkers = 32
 // because what it holds is older than value. ErrKey, ErrClosed: nothing is
 // done. A ctx that ends does not stop a change: what the application has
 // decided to invalidate must not depend on a request that was abandoned.
-func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Duration) error {
+func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Duration, tags ...string) error {
+	if len(tags) > 0 {
+		return fmt.Errorf("tier: cache %q: tags: %w", c.name, errors.ErrUnsupported)
+	}
 	ttl, err := c.ttlOf(ttl)
 	if err != nil {
 		return err
