@@ -133,17 +133,18 @@ func (c *Cache[T]) fetch(ctx context.Context, rkey string) (l2.Reply, uint64, er
 		return reply, known, err
 	}
 	ticket, floor := c.cell.begin()
-	reply, version, markErr, err := c.node.store.ReadMarked(ctx, rkey, limit, c.node.markerKey(c.name))
+	reads, marked := c.node.store.ReadMany(ctx, []string{rkey}, limit, l2.Marks{Marker: c.node.markerKey(c.name)})
+	reply, err := reads[0].Reply, reads[0].Err
 	switch {
 	case err != nil:
 		return reply, 0, err
-	case markErr != nil:
+	case marked.Err != nil:
 		return reply, 0, nil //nolint:nilerr // the record was read; without the version it is not trusted
-	case version == 0:
-		version, err = c.learnVersion(ctx)
+	case marked.Version == 0:
+		version, err := c.learnVersion(ctx)
 		return reply, version, err
 	}
-	return reply, c.tookVersion(ticket, floor, version), nil
+	return reply, c.tookVersion(ticket, floor, marked.Version), nil
 }
 
 // learnVersion reads the cache's version, and makes it where there is none.

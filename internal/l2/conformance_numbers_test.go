@@ -2,7 +2,6 @@ package l2
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"strconv"
 	"testing"
@@ -99,27 +98,6 @@ func testRaise(t *testing.T, s *scene) {
 	assert.ErrorIs(t, err, ErrNotInteger)
 	_, err = s.Raise(ctx, s.key+"2", math.MaxUint64, msg)
 	assert.ErrorIs(t, err, ErrNotInteger)
-}
-
-func testReadMarked(t *testing.T, s *scene) {
-	ctx := t.Context()
-	for i := range 8 { // on a cluster: markers of several masters
-		marker := fmt.Sprintf("test:!tag:%d", i)
-		r, v, markErr, err := s.ReadMarked(ctx, s.key, limit, marker)
-		require.NoError(t, err)
-		require.NoError(t, markErr)
-		assert.Equal(t, StateAbsent, r.State)
-		assert.Zero(t, v)
-		want, err := s.Raise(ctx, marker, 0, nil)
-		require.NoError(t, err)
-		s.set("v")
-		r, v, markErr, err = s.ReadMarked(ctx, s.key, limit, marker)
-		require.NoError(t, err)
-		require.NoError(t, markErr)
-		assert.Equal(t, "v", string(r.Record.Payload))
-		assert.Equal(t, want, v)
-		s.remove(DeleteOptions{})
-	}
 }
 
 func testAdd(t *testing.T, s *scene) {

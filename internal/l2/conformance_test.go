@@ -25,7 +25,8 @@ func testStore(t *testing.T, e *env) {
 		"not before": testNotBefore, "delete versioned": testDeleteVersioned, "floor": testFloor,
 		"expire": testExpire, "begin end": testBeginEnd, "brackets": testBrackets, "brackets disturbed": testBracketsDisturbed,
 		"brackets over": testBracketsOver, "bracket hold": testBracketHold, "prefix": testPrefix,
-		"marker": testMarker, "raise": testRaise, "read marked": testReadMarked,
+		"marker": testMarker, "raise": testRaise, "read many": testReadMany,
+		"book": testBook, "book floors": testBookFloors, "book full": testBookFull,
 		"add": testAdd, "take": testTake, "count": testCount, "clock": testNow, "arguments": testArguments,
 	} {
 		t.Run(name, func(t *testing.T) {

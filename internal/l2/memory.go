@@ -59,13 +59,15 @@ type cell struct {
 	expires int64         // microseconds; 0 never
 	used    *list.Element // nil: a number, not evicted
 	heapPos int           // in expiry; -1: never expires
+	book    *book         // instead of data
+	extra   int64         // bytes of the book's tags
 }
 
 // cellOverhead is about what a cell takes beside key and data: itself, a list
 // element, its part of the map and of the heap.
 const cellOverhead = 200
 
-func (c *cell) size() int64 { return int64(len(c.key)+len(c.data)) + cellOverhead }
+func (c *cell) size() int64 { return int64(len(c.key)+len(c.data)) + c.extra + cellOverhead }
 
 // NewMemory returns an empty store.
 func NewMemory(opt MemoryOptions) *Memory {

@@ -2,9 +2,7 @@ package l2
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 )
@@ -30,23 +28,16 @@ func (m *Memory) marker(ctx context.Context, key string, floor uint64, msg []byt
 			version = current
 			return
 		}
-		if current == math.MaxUint64 || floor == math.MaxUint64 {
-			s.err = fmt.Errorf("%w: marker %q is at its end", ErrNotInteger, key)
+		next, ok := s.nextVersion(current, floor)
+		if !ok {
 			return
 		}
-		version = max(uint64(s.now), floor+1)
-		if current != 0 {
-			version = max(version, current+1)
-		}
-		if !s.number(strconv.AppendUint(nil, version, 10), 0) {
+		if !s.number(strconv.AppendUint(nil, next, 10), 0) {
 			s.err = errFull
 			return
 		}
-		if len(msg) > 0 {
-			out := append([]byte(nil), msg...)
-			binary.BigEndian.PutUint64(out[len(out)-8:], version)
-			m.publishLocked(out)
-		}
+		version = next
+		s.tell(msg, version)
 	})
 	if err != nil {
 		return 0, err
@@ -88,13 +79,6 @@ func (s *slot) number(digits []byte, expires int64) bool {
 	}
 	s.cell = s.m.putLocked(s.key, digits, expires, true)
 	return true
-}
-
-// ReadMarked implements Store.
-func (m *Memory) ReadMarked(ctx context.Context, key string, limit int, marker string) (r Reply, version uint64, markErr, err error) {
-	markErr = m.do(ctx, marker, func(s *slot) { version = s.marker() })
-	r, err = m.Read(ctx, key, limit)
-	return r, version, markErr, err
 }
 
 // Add implements Store.

@@ -122,9 +122,13 @@ func TestRedis_frozenServer(t *testing.T) {
 			_, err := r.Delete(t.Context(), "k", DeleteOptions{}, nil)
 			return err
 		},
-		"read marked": func() error { _, _, _, err := r.ReadMarked(t.Context(), "k", limit, "m"); return err },
-		"prefix":      func() error { _, err := r.DeletePrefix(t.Context(), "k", nil); return err },
-		"ping":        func() error { _, err := r.Ping(t.Context()); return err },
+		"read many": func() error {
+			reads, marked := r.ReadMany(t.Context(), []string{"k"}, limit, Marks{Marker: "m"})
+			require.ErrorIs(t, marked.Err, ErrUnavailable)
+			return reads[0].Err
+		},
+		"prefix": func() error { _, err := r.DeletePrefix(t.Context(), "k", nil); return err },
+		"ping":   func() error { _, err := r.Ping(t.Context()); return err },
 	}
 	for name, call := range calls {
 		start := time.Now()
@@ -168,9 +172,12 @@ func TestRedis_frozenCluster(t *testing.T) {
 		assert.Positive(t, res.Deadline)
 	}
 	// One sick master stops nothing on the others.
-	_, _, markErr, err := r.ReadMarked(t.Context(), other, limit, key)
-	require.NoError(t, err)
-	require.ErrorIs(t, markErr, ErrUnavailable)
+	reads, marked := r.ReadMany(t.Context(), []string{other, key}, limit, Marks{Marker: key, Books: []BookRead{{other, nil}, {key, nil}}})
+	require.NoError(t, reads[0].Err)
+	require.ErrorIs(t, reads[1].Err, ErrUnavailable)
+	require.ErrorIs(t, marked.Err, ErrUnavailable)
+	require.NoError(t, marked.Books[0].Err)
+	require.ErrorIs(t, marked.Books[1].Err, ErrUnavailable)
 	for range 20 {
 		_, err := r.Set(t.Context(), other, record(other, "v"), minute, nil)
 		require.NoError(t, err)

@@ -3,7 +3,6 @@ package l2
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -41,54 +40,6 @@ func (r *Redis) version(ctx context.Context, sc *script, key string, floor uint6
 
 // markerLimit is more than a marker has digits.
 const markerLimit = 21
-
-// ReadMarked implements Store: two GETRANGE in one pipeline, which on a cluster
-// goes to both masters at once. A marker whose master is known to be away is
-// not asked for, so that it does not hold up the read.
-func (r *Redis) ReadMarked(ctx context.Context, key string, limit int, marker string) (Reply, uint64, error, error) {
-	if err := errors.Join(checkLimit(limit), checkKey(marker)); err != nil {
-		return Reply{}, 0, nil, err
-	}
-	if r.cluster != nil {
-		return r.readApart(ctx, key, limit, marker)
-	}
-	type pair struct {
-		reply   Reply
-		version uint64
-		markErr error
-	}
-	p, err := perform(ctx, r, key, false, func(ctx context.Context, s *shard) (pair, error) {
-		read, mark := newRange(ctx, key, limit+maxMeta+1), newRange(ctx, marker, markerLimit)
-		pipe := r.client.Pipeline()
-		_ = pipe.Process(ctx, read)
-		_ = pipe.Process(ctx, mark)
-		_, _ = pipe.Exec(ctx) // each command has its own error
-		reply, err := replyOf(read, read.Err(), key, limit)
-		if err != nil {
-			return pair{}, err
-		}
-		version, markErr := markerOf(mark, mark.Err())
-		return pair{reply, version, markErr}, nil
-	})
-	return p.reply, p.version, p.markErr, err
-}
-
-// readApart reads key and marker at once from their masters. Two calls, not
-// a pipeline: each has its own breaker and deadline, and the one that fails
-// does not take the other along.
-func (r *Redis) readApart(ctx context.Context, key string, limit int, marker string) (reply Reply, version uint64, markErr, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		version, markErr = perform(ctx, r, marker, false, func(ctx context.Context, s *shard) (uint64, error) {
-			cmd := newRange(ctx, marker, markerLimit)
-			return markerOf(cmd, r.client.Process(ctx, cmd))
-		})
-	}()
-	reply, err = r.Read(ctx, key, limit)
-	<-done
-	return reply, version, markErr, err
-}
 
 // markerOf reads the reply to a GETRANGE of a marker.
 func markerOf(cmd onceString, err error) (uint64, error) {

@@ -96,12 +96,6 @@ func TestRedis_roundTrips(t *testing.T) {
 			assert.EqualValues(t, 1, srv.Calls(), c.name)
 		}
 	}
-	// Of ReadMarked, two commands in one pipeline.
-	srv.ResetStats()
-	_, _, _, err := r.ReadMarked(ctx, "k", limit, "m")
-	require.NoError(t, err)
-	assert.EqualValues(t, 2, srv.Calls())
-	assert.EqualValues(t, 2, srv.Calls("getrange"))
 }
 
 // A key of any other type counts as not ours, for every call.
@@ -135,11 +129,23 @@ func TestRedis_wrongType(t *testing.T) {
 		"begin":  func(key string) error { return second2(r.Begin(ctx, key, NewToken(), second, nil)) },
 		"end":    func(key string) error { return second2(r.End(ctx, key, NewToken(), nil, 0, nil)) },
 		"marker": func(key string) error {
-			_, v, markErr, err := r.ReadMarked(ctx, "other", limit, key)
-			require.NoError(t, err)
-			require.NoError(t, markErr)
-			require.Zero(t, v)
+			_, marked := r.ReadMany(ctx, nil, limit, Marks{Marker: key})
+			require.NoError(t, marked.Err)
+			require.Zero(t, marked.Version)
 			return second2(r.Marker(ctx, key, 0, nil))
+		},
+		"book": func(key string) error {
+			_, marked := r.ReadMany(ctx, nil, limit, Marks{Books: []BookRead{{key, []string{"a"}}}})
+			require.NoError(t, marked.Books[0].Err)
+			require.Zero(t, marked.Books[0].Base)
+			st := r.MakeBooks(ctx, []BookMake{{BookRead: BookRead{key, []string{"a"}}}})[0]
+			require.True(t, st.Wide)
+			return st.Err
+		},
+		"tag": func(key string) error {
+			st := r.RaiseTags(ctx, []TagRaise{{Book: key, Tag: "a"}})[0]
+			require.True(t, st.Wide)
+			return st.Err
 		},
 		"raise":  func(key string) error { return second2(r.Raise(ctx, key, 0, nil)) },
 		"prefix": func(key string) error { return second2(r.DeletePrefix(ctx, key, nil)) },

@@ -24,18 +24,21 @@ type scripts struct {
 	set, setVersioned, del, expire *script
 	begin, end                     *script
 	marker, raise                  *script
+	bookRead, bookMake, bookRaise  *script
 	add, take, count               *script
 }
 
 func newScripts() *scripts {
 	record := func(body string) *script { return newScript(luaNumbers + luaRecord + body) }
 	number := func(body string) *script { return newScript(luaNumbers + body) }
+	book := func(mode string) *script { return number(luaDigits + "local MODE = '" + mode + "'" + luaBook) }
 	return &scripts{
 		lease: record(luaLease), renew: record(luaRenew), release: record(luaRelease), fill: record(luaFill),
 		set: record("local SOURCE = Z8" + luaSet), setVersioned: record("local SOURCE = sub(ARGV[4], 51, 58)" + luaSet),
 		del: record(luaDelete), expire: record(luaExpire),
 		begin: record(luaBegin), end: record(luaEnd),
-		marker: number("local RAISE = false" + luaMarker), raise: number("local RAISE = true" + luaMarker),
+		marker: number(luaDigits + "local RAISE = false" + luaMarker), raise: number(luaDigits + "local RAISE = true" + luaMarker),
+		bookRead: book("read"), bookMake: book("make"), bookRaise: book("raise"),
 		add: newScript(luaAdd), take: newScript(luaTake), count: newScript(luaCount),
 	}
 }
@@ -45,6 +48,7 @@ func newScript(src string) *script {
 		"$LONGEST", strconv.FormatInt(LongestLease.Microseconds(), 10),
 		"$TOMBSTONE", strconv.FormatInt(tombstoneLife.Milliseconds(), 10),
 		"$MAXWRITERS", strconv.Itoa(maxWriters),
+		"$BOOKTAGS", strconv.Itoa(BookTags),
 	).Replace(src)
 	sum := sha1.Sum([]byte(src))
 	return &script{src: src, sha: hex.EncodeToString(sum[:])}
@@ -350,15 +354,11 @@ publish()
 return stored
 `
 
-// luaMarker: floor. Returns the version, 8 bytes. What stands there and is not
-// a number of 64 bits is a missing marker.
-const luaMarker = `
-local FLOOR = ARGV[3]
-local text = redis.pcall('GETRANGE', K, 0, 20)
-local current = Z8
-if type(text) == 'table' then
-  if not string.find(text.err, 'WRONGTYPE', 1, true) then return text end
-elseif #text <= 20 and string.find(text, '^%d+$') then
+// luaDigits is for versions that stand in Redis as decimal digits.
+const luaDigits = `
+local END = rep('\255', 8)
+local function parse(text)
+  if #text > 20 or not string.find(text, '^%d+$') then return Z8 end
   local b, carry = {0, 0, 0, 0, 0, 0, 0, 0}, 0
   for i = 1, #text do
     carry = byte(text, i) - 48
@@ -367,35 +367,100 @@ elseif #text <= 20 and string.find(text, '^%d+$') then
       b[j] = x % 256
       carry = (x - b[j]) / 256
     end
-    if carry > 0 then break end
+    if carry > 0 then return Z8 end
   end
-  if carry == 0 then current = char(b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8]) end
+  return char(b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8])
 end
-if current ~= Z8 and not RAISE then return current end
-local END = rep('\255', 8)
-if current == END or FLOOR == END then return redis.error_reply('ERR marker overflow') end
 local function inc(s)
   local i = 8
   while byte(s, i) == 255 do i = i - 1 end
   return sub(s, 1, i - 1) .. char(byte(s, i) + 1) .. rep('\0', 8 - i)
 end
+local function digits(s)
+  local text, rest = '', {byte(s, 1, 8)}
+  repeat
+    local carry, any = 0, false
+    for j = 1, 8 do
+      local x = carry * 256 + rest[j]
+      rest[j] = math.floor(x / 10)
+      carry = x - rest[j] * 10
+      any = any or rest[j] > 0
+    end
+    text = char(48 + carry) .. text
+  until not any
+  return text
+end
+local function tell(msg, version)
+  if msg ~= '' then redis.call('PUBLISH', CHANNEL, sub(msg, 1, -9) .. version) end
+end
+`
+
+// luaMarker: floor. Returns the version, 8 bytes. What stands there and is not
+// a number of 64 bits is a missing marker.
+const luaMarker = `
+local FLOOR = ARGV[3]
+local text = redis.pcall('GETRANGE', K, 0, 20)
+local current = Z8
+if type(text) == 'table' then
+  if not string.find(text.err, 'WRONGTYPE', 1, true) then return text end
+else
+  current = parse(text)
+end
+if current ~= Z8 and not RAISE then return current end
+if current == END or FLOOR == END then return redis.error_reply('ERR marker overflow') end
 local new = top(enc(now), inc(FLOOR))
 if current ~= Z8 then new = top(new, inc(current)) end
-local digits, rest = '', {byte(new, 1, 8)}
-repeat
-  local carry, any = 0, false
-  for j = 1, 8 do
-    local x = carry * 256 + rest[j]
-    rest[j] = math.floor(x / 10)
-    carry = x - rest[j] * 10
-    any = any or rest[j] > 0
-  end
-  digits = char(48 + carry) .. digits
-until not any
 redis.call('DEL', K)
-redis.call('SET', K, digits)
-if MSG ~= '' then redis.call('PUBLISH', CHANNEL, sub(MSG, 1, -9) .. new) end
+redis.call('SET', K, digits(new))
+tell(MSG, new)
 return new
+`
+
+// luaBook: message for all tags of the book, floor, names. Returns '1' if all
+// tags were raised, else '0', then the base, zeros for a missing book, then the
+// versions of the names in order, 8 bytes each; after '1' all are the base.
+//
+// A book that is damaged where this call looks is a missing one. Each version
+// that is given out is above every one that the book has given out before.
+//
+// The first write of a script is refused when memory is full, later ones are
+// not: so it takes away first, if only what is never there.
+const luaBook = `
+local WIDE, FLOOR = ARGV[3], ARGV[4]
+local base, high, versions = Z8, Z8, {}
+local head = redis.pcall('HMGET', K, '', '\10')
+if head.err then
+  if not string.find(head.err, 'WRONGTYPE', 1, true) then return head end
+else
+  base = parse(head[1] or '')
+  high = top(base, parse(head[2] or ''))
+end
+local there = base ~= Z8
+for i = 5, there and #ARGV or 0 do
+  local text, v = redis.call('HGET', K, ARGV[i]), base
+  if text then
+    v = parse(text)
+    there = there and v ~= Z8
+    v = top(v, base)
+  end
+  high = top(high, v)
+  versions[i - 4] = v
+end
+if MODE == 'read' and not there then return '0' .. Z8 end
+if MODE ~= 'raise' and there then return '0' .. base .. table.concat(versions) end
+if high == END or FLOOR == END then return redis.error_reply('ERR marker overflow') end
+local new, name = top(top(enc(now), inc(FLOOR)), inc(high)), ARGV[5]
+if not there or MODE == 'make' or name == ''
+  or redis.call('HLEN', K) >= $BOOKTAGS + 2 and redis.call('HEXISTS', K, name) == 0 then
+  redis.call('DEL', K)
+  redis.call('HSET', K, '', digits(new), '\10', digits(new))
+  tell(WIDE, new)
+  return '1' .. new
+end
+redis.call('HDEL', K, '\11')
+redis.call('HSET', K, name, digits(new), '\10', digits(new))
+tell(MSG, new)
+return '0' .. base .. new
 `
 
 // Counters are numbers for Redis alone: INCRBY counts exactly in 64 bits, which

@@ -80,9 +80,15 @@ type Store interface {
 	// and the time of Redis in microseconds, and publishes msg with the new
 	// version in its last 8 bytes (big-endian; msg must come with 8 bytes there).
 	Raise(ctx context.Context, key string, floor uint64, msg []byte) (uint64, error)
-	// ReadMarked is Read and the current version of a marker (0: missing) in
-	// one round trip. markErr is set when only the marker could not be read.
-	ReadMarked(ctx context.Context, key string, limit int, marker string) (r Reply, version uint64, markErr, err error)
+	// ReadMany reads keys, at most limit bytes of payload each, and the versions
+	// that their records depend on. All goes in one round trip, on a cluster one
+	// to each master concerned, at once. Each result has its own error.
+	ReadMany(ctx context.Context, keys []string, limit int, marks Marks) ([]Read, Marked)
+	// MakeBooks makes those of the books that are missing, and returns the
+	// versions of all. RaiseTags raises tags. Both send what they do at once, as
+	// ReadMany does, and return one result for each element, in order.
+	MakeBooks(ctx context.Context, books []BookMake) []BookState
+	RaiseTags(ctx context.Context, raises []TagRaise) []BookState
 
 	// Add adds delta to the counter under key. window is set as its TTL if it
 	// has none (0: never).
