@@ -23,7 +23,7 @@ bench: ## measure Tandem beside its peers (COUNT=6 runs each)
 bench-smoke: ## run each benchmark once, to see that it runs
 	@.ci/bench smoke
 
-soak: ## histories with faults against the promises (TANDEM_SOAK=30m)
+soak: ## histories with faults against the promises (TANDEM_SOAK=10m each)
 	@.ci/soak
 
 fuzz: ## every fuzz target (FUZZTIME=30s each)

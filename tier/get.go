@@ -137,7 +137,8 @@ func left[T any](e *l1.Entry[T], now int64) time.Duration {
 	if e.TTL < 0 {
 		return NoExpiry
 	}
-	return max(time.Duration(e.StoredAt-now)+e.TTL, 0)
+	// The time of storing is an estimate of Redis' clock and may lie ahead.
+	return min(max(time.Duration(e.StoredAt-now)+e.TTL, 0), e.TTL)
 }
 
 // Exists reports whether Get would return a value. Effects and round trips are

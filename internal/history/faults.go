@@ -14,7 +14,7 @@ func (j *judge) readSamples() {
 				j.gaps[s.Node].add(last.Begin, s.End)
 				j.v.Gaps += int(s.Gaps - last.Gaps)
 			}
-			if s.Failures != last.Failures || !s.Serving {
+			if s.Failures != last.Failures || !s.Answered {
 				j.undeclared[s.Node].add(last.Begin, s.End)
 			}
 		}

@@ -85,7 +85,8 @@ type Sample struct {
 	Owed       int32
 	Gaps       uint32
 	Failures   uint32 // calls to Redis that failed for want of the server
-	Serving    bool   // Redis answers, and invalidations are heard
+	Answered   bool   // Redis is not given up
+	Serving    bool   // that, and invalidations are heard
 	Delta      time.Duration
 }
 

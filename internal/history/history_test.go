@@ -58,7 +58,7 @@ func write(events ...func(*script)) *history.History {
 	}
 	for t := history.Time(0); t <= s.Settled; t += 20 * ms {
 		for n := range int16(2) {
-			s.Samples = append(s.Samples, history.Sample{Begin: t, End: t + ms, Node: n, Serving: true, Delta: delta})
+			s.Samples = append(s.Samples, history.Sample{Begin: t, End: t + ms, Node: n, Answered: true, Serving: true, Delta: delta})
 		}
 	}
 	for _, event := range events {
@@ -240,7 +240,7 @@ func TestJudge_outagesThatNobodyMadeVoid(t *testing.T) {
 	p := promises()
 	events := []func(*script){
 		void(0, 1000*ms, byDatabase),
-		sampled(1, 2000*ms, 4000*ms, func(x *history.Sample) { x.Serving = false }),
+		sampled(1, 2000*ms, 4000*ms, func(x *history.Sample) { x.Answered = false }),
 	}
 	for i := range history.Time(10) {
 		events = append(events, read(1, 3000*ms+i*ms, byDatabase, 1))

@@ -41,6 +41,8 @@ func broken() []brokenCase {
 			all(fault(1, 900*ms, 5000*ms, history.Deaf), void(0, 1000*ms, byDatabase), read(1, 2110*ms, byDatabase, 1))},
 		{"a change that was owed and is paid counts", history.BoundedStaleness,
 			all(owed(void(0, 1000*ms, byDatabase)), debt(0, 1000*ms, 1500*ms), read(1, 2700*ms, byDatabase, 1))},
+		{"a node that does not hear reads Redis", history.BoundedStaleness,
+			all(sampled(1, 900*ms, 5000*ms, func(x *history.Sample) { x.Serving = false }), void(0, 1000*ms, byDatabase), read(1, 2110*ms, byDatabase, 1))},
 		{"an outage lasts only until the node serves", history.BoundedStaleness,
 			all(fault(1, 900*ms, 1100*ms, history.Outage), void(0, 1000*ms, byDatabase), read(1, 2200*ms, byDatabase, 1))},
 		{"an outage excuses no more than the local ttl", history.BoundedStaleness,

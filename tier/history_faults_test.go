@@ -1,0 +1,192 @@
+package tier_test
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/history"
+	"github.com/tandemcache/tandem/internal/redistest"
+)
+
+// fault is a way to break something. begin breaks it and returns what mends it,
+// nil if that is not needed. Both are called on the goroutine of the test.
+type fault struct {
+	name   string
+	weight int
+	effect history.Effect
+	most   time.Duration // the longest it lasts
+	server bool          // of a server: one at a time, and every node is concerned
+	begin  func(r *run, s *slot, rng *rand.Rand) (end func())
+}
+
+// links are the proxies between a node and its servers; none: it has none.
+type links []*redistest.Proxy
+
+func (l links) each(f func(*redistest.Proxy)) {
+	for _, p := range l {
+		f(p)
+	}
+}
+
+// open is a fault that has not been mended.
+type openFault struct {
+	fault
+	record history.Fault
+	until  history.Time
+	end    func()
+}
+
+// breakThings begins and ends faults for d, and mends what is left. What it
+// does and when it means to follows from the seed.
+func (r *run) breakThings(d time.Duration) {
+	rng := rand.New(rand.NewPCG(r.seed, mix(r.seed)))
+	faults := slices.Concat(linkFaults, r.top.faults())
+	end := r.now() + history.Time(d)
+	calm := history.Time(200+rng.IntN(1500)) * history.Time(time.Millisecond)
+	next := r.now() + history.Time(time.Second) // some calm to begin with
+	var open []*openFault
+	for r.now() < end {
+		until := min(next, end)
+		for _, f := range open {
+			until = min(until, f.until)
+		}
+		pause(context.Background(), time.Duration(until-r.now()))
+		open = slices.DeleteFunc(open, func(f *openFault) bool {
+			if f.until > r.now() {
+				return false
+			}
+			r.mend(f)
+			return true
+		})
+		if r.now() < next {
+			continue
+		}
+		f := pick(rng, faults, func(f fault) int { return f.weight })
+		s := r.slots[rng.IntN(slots)]
+		lasts := history.Time(rng.Float64() * float64(f.most))
+		own := rand.New(rand.NewPCG(rng.Uint64(), 1))
+		next += history.Time(float64(calm) * 2 * rng.Float64())
+		if !f.server && len(s.links) == 0 {
+			continue
+		}
+		if f.server {
+			open = slices.DeleteFunc(open, func(o *openFault) bool {
+				if o.server {
+					r.mend(o)
+				}
+				return o.server
+			})
+		}
+		open = append(open, r.begin(f, s, lasts, own))
+	}
+	slices.SortFunc(open, func(a, b *openFault) int { return cmp.Compare(a.until, b.until) })
+	for _, f := range open {
+		r.mend(f)
+	}
+	r.top.mend()
+}
+
+func (r *run) begin(f fault, s *slot, lasts history.Time, rng *rand.Rand) *openFault {
+	o := &openFault{fault: f, record: history.Fault{Name: f.name, Begin: r.now(), Node: -1, Effect: f.effect}}
+	if !f.server {
+		o.record.Node = s.current.Load().id
+	}
+	o.end = f.begin(r, s, rng)
+	o.until = r.now() + lasts
+	return o
+}
+
+func (r *run) mend(o *openFault) {
+	if o.end != nil {
+		o.end()
+	}
+	o.record.End = r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, o.record)
+}
+
+// linkFaults break the links of one node.
+var linkFaults = []fault{
+	{"cut commands", 2, history.Outage, 0, false, cut(redistest.Commands)},
+	{"cut messages", 3, history.Deaf, 0, false, cut(redistest.PubSub)},
+	{"partition", 3, history.Outage, 3 * time.Second, false, func(_ *run, s *slot, _ *rand.Rand) func() {
+		s.links.each(func(p *redistest.Proxy) { p.Refuse(); p.Cut(redistest.All) })
+		return func() { s.links.each((*redistest.Proxy).Accept) }
+	}},
+	{"freeze commands", 3, history.Outage, 2 * time.Second, false, freeze(redistest.Commands)},
+	{"freeze messages", 4, history.Deaf, 3 * time.Second, false, freeze(redistest.PubSub)},
+	{"freeze all", 2, history.Outage, 2 * time.Second, false, freeze(redistest.All)},
+	{"half-open commands", 2, history.Outage, 0, false, halfOpen(redistest.Commands)},
+	{"half-open messages", 3, history.Deaf, 0, false, halfOpen(redistest.PubSub)},
+	{"slow commands", 2, history.Outage, time.Second, false, delay(redistest.Commands, 150*time.Millisecond)},
+	{"slow messages", 3, history.Deaf, 2 * time.Second, false, delay(redistest.PubSub, 500*time.Millisecond)},
+	{"lost replies", 4, history.Outage, time.Second, false, rule((*redistest.Proxy).DropReply, 5)},
+	{"cut replies", 3, history.Outage, time.Second, false, rule((*redistest.Proxy).CutReply, 10)},
+	{"held commands", 6, history.Outage, time.Second, false, rule((*redistest.Proxy).Hold, 4)},
+	{"dropped messages", 8, history.Deaf, time.Second, false, func(_ *run, s *slot, rng *rand.Rand) func() {
+		n, one := 1+rng.IntN(20), rng.IntN(2)
+		var drops []*redistest.MessageDrop
+		s.links.each(func(p *redistest.Proxy) {
+			skip := one
+			drops = append(drops, p.DropMessages(n, func(redistest.Message) bool {
+				skip++
+				return skip%2 == 0 || one == 0
+			}))
+		})
+		return func() {
+			for _, d := range drops {
+				d.Stop()
+			}
+		}
+	}},
+}
+
+func cut(class redistest.Class) func(*run, *slot, *rand.Rand) func() {
+	return func(_ *run, s *slot, _ *rand.Rand) func() {
+		s.links.each(func(p *redistest.Proxy) { p.Cut(class) })
+		return nil
+	}
+}
+
+func halfOpen(class redistest.Class) func(*run, *slot, *rand.Rand) func() {
+	return func(_ *run, s *slot, _ *rand.Rand) func() {
+		s.links.each(func(p *redistest.Proxy) { p.HalfOpen(class) })
+		return nil
+	}
+}
+
+// freeze stops one direction, or both.
+func freeze(class redistest.Class) func(*run, *slot, *rand.Rand) func() {
+	return func(_ *run, s *slot, rng *rand.Rand) func() {
+		dir := []redistest.Direction{redistest.ToServer, redistest.ToClient, redistest.BothWays}[rng.IntN(3)]
+		s.links.each(func(p *redistest.Proxy) { p.Freeze(class, dir) })
+		return func() { s.links.each(func(p *redistest.Proxy) { p.Thaw(class) }) }
+	}
+}
+
+func delay(class redistest.Class, most time.Duration) func(*run, *slot, *rand.Rand) func() {
+	return func(_ *run, s *slot, rng *rand.Rand) func() {
+		d := time.Duration(rng.Float64() * float64(most))
+		s.links.each(func(p *redistest.Proxy) { p.Delay(class, d) })
+		return func() { s.links.each(func(p *redistest.Proxy) { p.Delay(class, 0) }) }
+	}
+}
+
+// rule does something to the next scripts, up to a number of them.
+func rule(add func(*redistest.Proxy, func(redistest.Command) bool) *redistest.Rule, most int) func(*run, *slot, *rand.Rand) func() {
+	return func(_ *run, s *slot, rng *rand.Rand) func() {
+		var rules []*redistest.Rule
+		for range 1 + rng.IntN(most) {
+			s.links.each(func(p *redistest.Proxy) { rules = append(rules, add(p, redistest.Named("evalsha", "eval"))) })
+		}
+		return func() {
+			for _, r := range rules {
+				r.Release()
+			}
+		}
+	}
+}

@@ -1,0 +1,316 @@
+package tier_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/history"
+	"github.com/tandemcache/tandem/tier"
+)
+
+// The caches of a run, each with keys that are changed in ways of their own.
+const (
+	rows  = iota // changed by what voids: Delete, prefixes, Clear
+	brief        // the same, and over after a moment by itself
+	owned        // Set and deleted by one client each
+	last         // Set by all: the last one in Redis wins
+	caches
+)
+
+// cacheKind describes a cache of the run and its keys.
+type cacheKind struct {
+	name  string
+	order history.Order
+	ids   []string
+	opts  tier.Options[fact]
+}
+
+// keyGroups is into how many prefixes the keys of rows are divided.
+const keyGroups = 6
+
+func cacheKinds() [caches]cacheKind {
+	opts := tier.Options[fact]{
+		TTL: 20 * time.Second, NegativeTTL: time.Second,
+		// What is served while Redis does not answer is bounded by this.
+		Local: tier.Local{TTL: localTTL, MaxBytes: 16 << 20},
+	}
+	short := opts
+	short.TTL, short.NegativeTTL = 250*time.Millisecond, 100*time.Millisecond
+	ids := func(n int, id func(int) string) []string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = id(i)
+		}
+		return all
+	}
+	flat := func(i int) string { return fmt.Sprintf("k%d", i) }
+	return [caches]cacheKind{
+		rows:  {"rows", history.ByDatabase, ids(keyGroups*20, func(i int) string { return fmt.Sprintf("g%d:%d", i%keyGroups, i) }), opts},
+		brief: {"brief", history.ByDatabase, ids(20, flat), short},
+		owned: {"owned", history.ByDatabase, ids(ownedEach*clients, flat), opts},
+		last:  {"last", history.ByRedis, ids(12, flat), opts},
+	}
+}
+
+// ownedEach is how many keys of owned a client has.
+const ownedEach = 3
+
+// operation is something that clients do. To add one, add a line to
+// operations: it calls the cache and records what came of it.
+type operation struct {
+	weight int
+	run    func(c *client, in *instance)
+}
+
+// The names of operations, in the history.
+const (
+	opGet = uint8(iota)
+	opLookup
+	opExists
+	opTTL
+	opGetOrSet
+	opFetch
+	opDelete
+	opDeletePrefix
+	opNodeDeletePrefix
+	opClear
+	opSet
+)
+
+var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set"}
+
+var operations = []operation{
+	{3000, (*client).get},
+	{300, (*client).lookup},
+	{50, (*client).exists},
+	{50, (*client).ttl},
+	{5000, (*client).getOrSet},
+	{300, (*client).fetch},
+	{400, (*client).delete},
+	{60, (*client).deleteSeveral},
+	{8, (*client).deletePrefix},
+	{4, (*client).nodeDeletePrefix},
+	{4, (*client).clear},
+	{250, (*client).setOwned},
+	{60, (*client).deleteOwned},
+	{80, (*client).setLast},
+}
+
+// key draws a key of a cache; low ones far more often.
+func (c *client) key(cache int) int32 {
+	u := c.rng.Float64()
+	return c.run.first[cache] + int32(u*u*u*float64(len(c.run.kinds[cache].ids)))
+}
+
+// anyKey draws a key of any cache.
+func (c *client) anyKey() (cache int, key int32) {
+	cache = pick(c.rng, []int{rows, brief, owned, last}, func(cache int) int { return [...]int{60, 8, 24, 8}[cache] })
+	return cache, c.key(cache)
+}
+
+// id is the key as its cache knows it.
+func (c *client) id(cache int, key int32) string {
+	return c.run.kinds[cache].ids[key-c.run.first[cache]]
+}
+
+// several draws a few different keys of a cache.
+func (c *client) several(cache int) []int32 {
+	var keys []int32
+	for range 2 + c.rng.IntN(8) {
+		if key := c.key(cache); !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (c *client) get(in *instance) {
+	cache, key := c.anyKey()
+	call := c.run.now()
+	v, ok := in.caches[cache].Get(context.Background(), c.id(cache, key))
+	op := history.Op{Key: key, Name: opGet, Kind: history.Peek, Result: history.Miss}
+	if ok {
+		op.Result, op.Version = c.answered(context.Background(), key, v, nil)
+	}
+	c.record(in, call, op, nil)
+}
+
+func (c *client) lookup(in *instance) {
+	cache, key := c.anyKey()
+	call := c.run.now()
+	item, err := in.caches[cache].Lookup(context.Background(), c.id(cache, key))
+	op := history.Op{Key: key, Name: opLookup, Kind: history.Peek, Result: history.Miss, Stale: item.Stale}
+	if err == nil || !errors.Is(err, tier.ErrNotFound) && !errors.Is(err, tier.ErrUnavailable) {
+		op.Result, op.Version = c.answered(context.Background(), key, item.Value, err)
+	}
+	c.record(in, call, op, err)
+}
+
+// exists and ttl tell no version: they are judged for their errors alone.
+func (c *client) exists(in *instance) {
+	cache, key := c.anyKey()
+	call := c.run.now()
+	in.caches[cache].Exists(context.Background(), c.id(cache, key))
+	c.record(in, call, history.Op{Key: key, Name: opExists, Kind: history.Ignore, Result: history.OK}, nil)
+}
+
+func (c *client) ttl(in *instance) {
+	cache, key := c.anyKey()
+	call := c.run.now()
+	ttl, ok := in.caches[cache].TTL(context.Background(), c.id(cache, key))
+	op := history.Op{Key: key, Name: opTTL, Kind: history.Ignore, Result: history.OK}
+	if most := c.run.kinds[cache].opts.TTL; ok && (ttl < 0 || ttl > most) {
+		op.Result = history.Wrong
+	}
+	c.record(in, call, op, fmt.Errorf("ttl %v", ttl))
+}
+
+func (c *client) getOrSet(in *instance) {
+	cache, key := c.anyKey()
+	ctx, cancel := c.caller()
+	defer cancel()
+	call := c.run.now()
+	load := c.loader(in, key, call)
+	v, err := recovered(func() (fact, error) { return in.caches[cache].GetOrSet(ctx, c.id(cache, key), 0, load) })
+	op := history.Op{Key: key, Name: opGetOrSet, Kind: history.Read}
+	op.Result, op.Version = c.answered(ctx, key, v, err)
+	c.record(in, call, op, err)
+}
+
+// recovered turns the panic of a loader that the run wants into its error.
+func recovered(f func() (fact, error)) (v fact, err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case errLoader:
+			err = errLoader
+		default:
+			panic(p)
+		}
+	}()
+	return f()
+}
+
+func (c *client) fetch(in *instance) {
+	cache, key := c.anyKey()
+	keep := c.rng.IntN(4) != 0
+	call := c.run.now()
+	load := c.loader(in, key, call)
+	v, err := recovered(func() (fact, error) {
+		return in.caches[cache].Fetch(context.Background(), c.id(cache, key), func(ctx context.Context, f *tier.Fill[fact]) (fact, error) {
+			f.NoStore = !keep
+			return load(ctx)
+		})
+	})
+	op := history.Op{Key: key, Name: opFetch, Kind: history.Read}
+	op.Result, op.Version = c.answered(context.Background(), key, v, err)
+	c.record(in, call, op, err)
+}
+
+// voidable draws a key whose changes void.
+func (c *client) voidable() (cache int, key int32) {
+	if c.rng.IntN(6) == 0 {
+		return brief, c.key(brief)
+	}
+	return rows, c.key(rows)
+}
+
+// write commits a new version of a key, and mostly calls the cache at once.
+func (c *client) write(key int32) (fact, int64) {
+	absent, wait := c.rng.IntN(8) == 0, c.delay()
+	f, version := c.run.source.commit(key, absent)
+	if c.rng.IntN(4) == 0 {
+		pause(context.Background(), min(wait, 5*time.Millisecond))
+	}
+	return f, version
+}
+
+func (c *client) delete(in *instance) {
+	cache, key := c.voidable()
+	c.write(key)
+	call := c.run.now()
+	err := in.caches[cache].Delete(context.Background(), c.id(cache, key))
+	c.record(in, call, history.Op{Key: key, Name: opDelete, Kind: history.Void, Result: changed(err)}, err)
+}
+
+func (c *client) deleteSeveral(in *instance) {
+	keys := c.several(rows)
+	ids := make([]string, len(keys))
+	for i, key := range keys {
+		c.write(key)
+		ids[i] = c.id(rows, key)
+	}
+	call := c.run.now()
+	err := in.caches[rows].Delete(context.Background(), ids...)
+	for _, key := range keys {
+		c.record(in, call, history.Op{Key: key, Name: opDelete, Kind: history.Void, Result: changed(err)}, err)
+	}
+}
+
+// wide records a change of a whole scope.
+func (c *client) wide(in *instance, call history.Time, scope int32, name uint8, err error) {
+	c.record(in, call, history.Op{Key: -1, Scope: scope, Name: name, Kind: history.Void, Result: changed(err)}, err)
+}
+
+// writeSome commits new versions of some keys of a scope.
+func (c *client) writeSome(scope int32) {
+	keys := c.run.scopes[scope]
+	for range 1 + c.rng.IntN(5) {
+		c.write(keys[c.rng.IntN(len(keys))])
+	}
+}
+
+func (c *client) deletePrefix(in *instance) {
+	group := c.rng.IntN(keyGroups)
+	c.writeSome(int32(group))
+	call := c.run.now()
+	_, err := in.caches[rows].DeletePrefix(context.Background(), fmt.Sprintf("g%d", group))
+	c.wide(in, call, int32(group), opDeletePrefix, err)
+}
+
+func (c *client) nodeDeletePrefix(in *instance) {
+	group := c.rng.IntN(keyGroups)
+	c.writeSome(int32(group))
+	call := c.run.now()
+	_, err := in.node.DeletePrefix(context.Background(), fmt.Sprintf("rows:g%d", group))
+	c.wide(in, call, int32(group), opNodeDeletePrefix, err)
+}
+
+func (c *client) clear(in *instance) {
+	c.writeSome(keyGroups)
+	call := c.run.now()
+	err := in.caches[rows].Clear(context.Background())
+	c.wide(in, call, keyGroups, opClear, err)
+}
+
+// ownKey draws a key of owned that is this client's.
+func (c *client) ownKey() int32 {
+	return c.run.first[owned] + int32(c.rng.IntN(ownedEach))*clients + int32(c.number)
+}
+
+func (c *client) setOwned(in *instance) {
+	key := c.ownKey()
+	f, version := c.run.source.commit(key, false)
+	call := c.run.now()
+	err := in.caches[owned].Set(context.Background(), c.id(owned, key), f, 0)
+	c.record(in, call, history.Op{Key: key, Name: opSet, Kind: history.Store, Result: changed(err), Version: version}, err)
+}
+
+func (c *client) deleteOwned(in *instance) {
+	key := c.ownKey()
+	c.write(key)
+	call := c.run.now()
+	err := in.caches[owned].Delete(context.Background(), c.id(owned, key))
+	c.record(in, call, history.Op{Key: key, Name: opDelete, Kind: history.Void, Result: changed(err)}, err)
+}
+
+func (c *client) setLast(in *instance) {
+	key := c.key(last)
+	f, version := c.run.source.commit(key, false)
+	call := c.run.now()
+	err := in.caches[last].Set(context.Background(), c.id(last, key), f, 0)
+	c.record(in, call, history.Op{Key: key, Name: opSet, Kind: history.Store, Result: changed(err), Version: version}, err)
+}

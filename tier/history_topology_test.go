@@ -1,0 +1,103 @@
+package tier_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/history"
+	"github.com/tandemcache/tandem/internal/redistest"
+	"github.com/tandemcache/tandem/tier"
+)
+
+// topology is the Redis that a fleet shares.
+type topology interface {
+	// connect returns how the node of a slot reaches Redis, and gives the slot
+	// links if they can be broken one by one.
+	connect(t *testing.T, s *slot) tier.Config
+	// direct returns how to reach it past everything that is broken.
+	direct() tier.Config
+	// faults are those of the servers.
+	faults() []fault
+	// mend undoes what a fault may have left, and waits until Redis works.
+	mend()
+}
+
+// standalone is one server, with a proxy in front of it for each node.
+type standalone struct {
+	server  *redistest.Server
+	proxies [slots]*redistest.Proxy
+}
+
+func newStandalone(t *testing.T) topology {
+	s := &standalone{server: redistest.Start(t)}
+	for i := range s.proxies {
+		s.proxies[i] = redistest.NewProxy(t, s.server)
+	}
+	return s
+}
+
+func (s *standalone) connect(_ *testing.T, slot *slot) tier.Config {
+	p := s.proxies[slot.index]
+	slot.links = links{p}
+	return tier.Config{URL: p.URL()}
+}
+
+func (s *standalone) direct() tier.Config { return tier.Config{URL: s.server.URL()} }
+
+func (s *standalone) mend() {}
+
+// serverFault is a fault of one server.
+func serverFault(name string, weight int, effect history.Effect, most time.Duration, begin func(rng *rand.Rand) func()) fault {
+	return fault{name, weight, effect, most, true, func(_ *run, _ *slot, rng *rand.Rand) func() { return begin(rng) }}
+}
+
+func (s *standalone) faults() []fault {
+	return append(common(func(*rand.Rand) *redistest.Server { return s.server }),
+		serverFault("restart empty", 2, history.Outage|history.Wipes, time.Second, func(*rand.Rand) func() {
+			s.server.Kill()
+			return s.server.Restart
+		}),
+	)
+}
+
+// common are the faults of any server that holds data; which picks one.
+func common(which func(*rand.Rand) *redistest.Server) []fault {
+	return []fault{
+		serverFault("freeze server", 2, history.Outage, time.Second, func(rng *rand.Rand) func() {
+			s := which(rng)
+			s.Freeze()
+			return s.Thaw
+		}),
+		serverFault("maxmemory", 2, history.Outage, time.Second, func(rng *rand.Rand) func() {
+			s := which(rng)
+			s.MaxMemory(1, "noeviction")
+			return func() { s.MaxMemory(0, "noeviction") }
+		}),
+		serverFault("evict all", 1, history.Outage|history.Wipes, time.Second, func(rng *rand.Rand) func() {
+			s := which(rng)
+			s.MaxMemory(1, "allkeys-lru")
+			return func() { s.MaxMemory(0, "noeviction") }
+		}),
+		serverFault("flushall", 1, history.Wipes, 0, func(rng *rand.Rand) func() {
+			which(rng).FlushAll()
+			return nil
+		}),
+		serverFault("script flush", 1, 0, 0, func(rng *rand.Rand) func() {
+			which(rng).Do("script", "flush")
+			return nil
+		}),
+		serverFault("kill clients", 1, history.Outage, 0, func(rng *rand.Rand) func() {
+			which(rng).Do("client", "kill", "type", "normal", "skipme", "yes")
+			return nil
+		}),
+		serverFault("kill subscribers", 2, history.Deaf, 0, func(rng *rand.Rand) func() {
+			which(rng).Do("client", "kill", "type", "pubsub")
+			return nil
+		}),
+		serverFault("pause writes", 1, history.Outage, 0, func(rng *rand.Rand) func() {
+			which(rng).Do("client", "pause", 50+rng.IntN(500), "write")
+			return nil
+		}),
+	}
+}
