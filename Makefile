@@ -17,7 +17,7 @@ ci: ## what a change must pass: lint, test, bench-smoke and fuzzing for 5 s a ta
 	@.ci/bench smoke
 	@FUZZTIME=5s .ci/fuzz
 
-bench: ## measure Tandem beside its peers (COUNT=6 runs each)
+bench: ## measure Tandem beside its peers, some 15 minutes: tables, bench/results
 	@.ci/bench
 
 bench-smoke: ## run each benchmark once, to see that it runs

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/bench/peer"
+)
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s, err := startRedis()
+	require.NoError(t, err)
+	t.Cleanup(s.stop)
+	return s
+}
+
+// reads is how many commands that read data the server has executed.
+func reads(t *testing.T, c *redis.Client) int64 {
+	t.Helper()
+	var n int64
+	for line := range strings.Lines(c.Info(context.Background(), "commandstats").Val()) {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
+		if !slices.Contains([]string{"get", "getrange", "mget", "evalsha", "evalsha_ro"}, name) {
+			continue
+		}
+		for field := range strings.SplitSeq(rest, ",") {
+			if text, ok := strings.CutPrefix(field, "calls="); ok {
+				var calls int64
+				for _, r := range text {
+					calls = calls*10 + int64(r-'0')
+				}
+				n += calls
+			}
+		}
+	}
+	return n
+}
+
+// Each peer really hits the tier that its row claims: no command for a hit in
+// memory, one for each in Redis. And it returns what was stored.
+func TestPeers_hitTheTierTheyClaim(t *testing.T) {
+	s := newServer(t)
+	stats := s.client()
+	t.Cleanup(func() { _ = stats.Close() })
+	keys := makeKeys(200)
+	check := func(p peer.Peer[User], perHit int64) {
+		t.Run(p.Name, func(t *testing.T) {
+			c, err := filled(p, peer.Env{Addr: s.addr, Bytes: 64 << 20}, keys, makeUser)
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, c.Close()) }()
+			before := reads(t, stats)
+			for i, key := range keys {
+				v, ok, err := c.Get(t.Context(), key)
+				require.NoError(t, err)
+				require.True(t, ok, key)
+				v.Created = v.Created.UTC()
+				require.Equal(t, makeUser(i), v)
+			}
+			assert.Equal(t, perHit*int64(len(keys)), reads(t, stats)-before)
+
+			_, ok, err := c.Get(t.Context(), "absent")
+			assert.NoError(t, err)
+			assert.False(t, ok)
+			require.NoError(t, c.Delete(t.Context(), keys[0]))
+			assert.NoError(t, until(5*time.Second, func() error {
+				if _, ok, err := c.Get(t.Context(), keys[0]); ok || err != nil {
+					return assert.AnError
+				}
+				return nil
+			}), "deleted")
+		})
+	}
+	for _, p := range peer.Memory[User]() {
+		check(p, 0)
+	}
+	for _, p := range peer.Remote[User]() {
+		p.Name += "-remote"
+		check(p, 1)
+	}
+}
+
+// Loading peers load once for many, and keep what they loaded.
+func TestPeers_load(t *testing.T) {
+	s := newServer(t)
+	for _, name := range loading() {
+		c, err := openPeer(peer.Memory[User](), name, peer.Env{Addr: s.addr, Entries: 100, Bytes: 1 << 20, Name: "load-" + name})
+		require.NoError(t, err)
+		loads := 0
+		for range 3 {
+			v, err := c.(peer.Loader[User]).Load(t.Context(), "k", func(context.Context) (User, error) {
+				loads++
+				return makeUser(5), nil
+			})
+			require.NoError(t, err)
+			require.EqualValues(t, 5, v.ID)
+		}
+		assert.Equal(t, 1, loads, name)
+		require.NoError(t, c.Close())
+	}
+}
+
+func TestMeasure_countsAndTimes(t *testing.T) {
+	s, err := measure(load{workers: 2, ops: 100, each: true}, func(int, int) error { return nil })
+	require.NoError(t, err)
+	assert.EqualValues(t, 100, s["ops"])
+	assert.GreaterOrEqual(t, s["p99-ns"], s["p50-ns"])
+	_, err = measure(load{workers: 2, ops: 100}, func(int, int) error { return assert.AnError })
+	assert.ErrorIs(t, err, assert.AnError)
+}
+
+func TestStatistics(t *testing.T) {
+	assert.EqualValues(t, 2.5, median([]float64{4, 1, 2, 3}))
+	assert.EqualValues(t, 3, median([]float64{9, 1, 3}))
+	assert.InDelta(t, 0.25, spread([]float64{1, 2, 2, 2, 3, 3}), 0.26)
+	p := percentiles([]time.Duration{5, 1, 4, 2, 3})
+	assert.EqualValues(t, 3, p["p50-ns"])
+	assert.EqualValues(t, 5, p["max-ns"])
+}
+
+func TestTable_readsForPeopleAndBenchstat(t *testing.T) {
+	tb := &table{name: "X", columns: []string{"ns/op"}, base: "a", rows: []row{
+		{contender{peer: "a", params: "n=1"}, []sample{{"ns/op": 100, "ops": 7}}},
+		{contender{peer: "b", params: "n=1"}, []sample{{"ns/op": 150, "ops": 7}}},
+	}}
+	var text, raw strings.Builder
+	tb.print(&text)
+	assert.Contains(t, text.String(), "1.50")
+	tb.raw(&raw, &tb.rows[1], tb.rows[1].samples[0])
+	assert.Equal(t, "BenchmarkX/n=1/peer=b 7 150 ns/op\n", raw.String())
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tandemcache/tandem/bench/peer"
+)
+
+// byHand is a miss without a cache library: GET, load, SET.
+type byHand struct{ peer.Cache[User] }
+
+func (h byHand) Load(ctx context.Context, key string, load func(context.Context) (User, error)) (User, error) {
+	v, ok, err := h.Get(ctx, key)
+	if ok || err != nil {
+		return v, err
+	}
+	if v, err = load(ctx); err != nil {
+		return v, err
+	}
+	return v, h.Set(ctx, key, v)
+}
+
+// loading are the peers of two tiers that load.
+func loading() []string { return []string{"tandem", "go-redis-cache", "jetcache-go"} }
+
+// openPeer opens a peer by name.
+func openPeer(list []peer.Peer[User], name string, env peer.Env) (peer.Cache[User], error) {
+	for _, p := range list {
+		if p.Name == name {
+			return p.Open(env)
+		}
+	}
+	return nil, fmt.Errorf("no peer %q", name)
+}
+
+func misses(b *bench) error {
+	t := &table{
+		name: "Miss", title: "Cold miss: look, load, store",
+		about:   "The loader returns at once, every key is asked for once. Two tiers, memory on. go-redis is GET, load, SET and PUBLISH, without any protection against stampedes or stale fills; Tandem's third round trip is its lease.",
+		columns: []string{"ns/op", "p99-ns", "allocs/op", "commands/op"}, base: "go-redis", better: "less",
+	}
+	stats := b.redis.client()
+	defer func() { _ = stats.Close() }()
+	var all []contender
+	var fresh atomic.Int64
+	for _, name := range append([]string{"go-redis"}, loading()...) {
+		list := peer.Memory[User]()
+		if name == "go-redis" {
+			list = peer.Remote[User]()
+		}
+		c, err := openPeer(list, name, peer.Env{Addr: b.redis.addr, Entries: 1 << 20, Bytes: 256 << 20, Name: "miss-" + name})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		l, ok := c.(peer.Loader[User])
+		if !ok {
+			l = byHand{c}
+		}
+		for _, g := range []int{1, 64} {
+			all = append(all, contender{peer: name, params: fmt.Sprintf("goroutines=%d", g), round: func() (sample, error) {
+				before := commandsDone(stats)
+				s, err := measure(load{workers: g, length: b.length, each: true}, func(int, int) error {
+					i := fresh.Add(1)
+					_, err := l.Load(context.Background(), fmt.Sprintf("user:%08d", i), func(context.Context) (User, error) {
+						return makeUser(int(i)), nil
+					})
+					return err
+				})
+				s["commands/op"] = (commandsDone(stats) - before) / s["ops"]
+				return s, err
+			}})
+		}
+	}
+	return t.run(b, all)
+}
+
+// stampedes lets 1,000 goroutines ask for one absent key at once.
+func stampedes(b *bench) error {
+	t := &table{
+		name: "Stampede", title: "Stampede: 1,000 goroutines ask for one absent key",
+		about:   "The load takes 20 ms. In one process, and 250 goroutines in each of four. Loads are those of all processes.",
+		columns: []string{"loads", "max-ns"}, base: "tandem", better: "less",
+	}
+	var all []contender
+	round := 0
+	for _, name := range []string{"tandem", "go-redis-cache", "jetcache-go"} {
+		for _, processes := range []int{1, 4} {
+			all = append(all, contender{peer: name, params: fmt.Sprintf("processes=%d", processes), round: func() (sample, error) {
+				round++
+				return b.stampede(name, processes, fmt.Sprintf("key%d", round))
+			}})
+		}
+	}
+	return t.run(b, all)
+}
+
+// stampedeReport is what one process saw.
+type stampedeReport struct {
+	Loads int64
+	Max   time.Duration
+}
+
+func (b *bench) stampede(name string, processes int, key string) (s sample, err error) {
+	var children []*child
+	defer func() {
+		for _, c := range children {
+			err = errors.Join(err, c.stop())
+		}
+	}()
+	for range processes {
+		c, err := startChild("stampede", order{
+			Peer: name, Addr: b.redis.addr, Workers: b.scale(1000) / processes, Probes: []string{key},
+			At: time.Now().Add(time.Second + time.Duration(processes)*100*time.Millisecond),
+		})
+		if err != nil {
+			return nil, err
+		}
+		children = append(children, c)
+	}
+	s = sample{"ops": 1}
+	for _, c := range children {
+		var r stampedeReport
+		if err := c.hear(&r); err != nil {
+			return nil, err
+		}
+		s["loads"] += float64(r.Loads)
+		s["max-ns"] = max(s["max-ns"], float64(r.Max))
+	}
+	return s, nil
+}
+
+func stampedeChild(ctx context.Context, o order, say func(any) error) error {
+	c, err := openPeer(peer.Memory[User](), o.Peer, peer.Env{Addr: o.Addr, Entries: 1000, Bytes: 1 << 20, Name: "stampede-" + o.Peer})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	var r stampedeReport
+	var loads atomic.Int64
+	times := make([]time.Duration, o.Workers)
+	var wg sync.WaitGroup
+	timer := time.NewTimer(time.Until(o.At))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	errs := make([]error, o.Workers)
+	for w := range o.Workers {
+		wg.Go(func() {
+			begun := time.Now()
+			_, errs[w] = c.(peer.Loader[User]).Load(ctx, o.Probes[0], func(context.Context) (User, error) {
+				loads.Add(1)
+				time.Sleep(20 * time.Millisecond) // stands for a database
+				return makeUser(1), nil
+			})
+			times[w] = time.Since(begun)
+		})
+	}
+	wg.Wait()
+	r.Loads, r.Max = loads.Load(), slices.Max(times)
+	return errors.Join(errors.Join(errs...), say(r))
+}
+
+func writes(b *bench) error {
+	t := &table{
+		name: "Write", title: "Set and Delete, other processes told",
+		about:   "10-field struct, 10,000 keys. go-redis is SET (or DEL) and PUBLISH in one pipeline. rueidis' client-side caching, where Redis itself tells the others, is on. go-redis/cache tells nobody; jetcache-go would publish by a hook of the application's.",
+		columns: []string{"ns/op", "p99-ns", "allocs/op"}, base: "go-redis", better: "less",
+	}
+	keys := makeKeys(b.scale(10_000))
+	order := draw(keys, "uniform", 64)
+	var all []contender
+	for _, name := range []string{"go-redis", "tandem", "rueidis-csc", "go-redis-cache", "jetcache-go"} {
+		list := peer.Memory[User]()
+		if name == "go-redis" {
+			list = peer.Remote[User]()
+		}
+		c, err := openPeer(list, name, peer.Env{Addr: b.redis.addr, Entries: len(keys), Bytes: 64 << 20, Name: "write-" + name})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		ctx := context.Background()
+		u := makeUser(7)
+		for _, g := range []int{1, 64} {
+			all = append(all, contender{peer: name, params: fmt.Sprintf("op=set/goroutines=%d", g), round: func() (sample, error) {
+				return measure(load{workers: g, length: b.length, each: true}, func(w, n int) error {
+					return c.Set(ctx, order[w][n&(drawsPerWorker-1)], u)
+				})
+			}}, contender{peer: name, params: fmt.Sprintf("op=delete/goroutines=%d", g), round: func() (sample, error) {
+				return measure(load{workers: g, length: b.length, each: true}, func(w, n int) error {
+					return c.Delete(ctx, order[w][n&(drawsPerWorker-1)])
+				})
+			}})
+		}
+	}
+	return t.run(b, all)
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/tandemcache/tandem/bench/peer"
+	"github.com/tandemcache/tandem/tier"
+)
+
+// memory measures what an entry takes on the heap, each peer in a process of its
+// own.
+func memory(b *bench) error {
+	t := &table{
+		name: "Memory", title: "Memory per entry: heap after GC, keys and values included",
+		about:   "100,000 entries (10,000 in a smoke run), decoded values of a struct with 100 bytes or 1 KiB of data; peers that hold bytes hold them encoded. What an empty cache takes is not counted.",
+		columns: []string{"B/entry", "empty-B"}, base: "ristretto", better: "less",
+	}
+	var all []contender
+	for _, size := range []int{100, 1 << 10} {
+		for _, p := range peer.Memory[Blob]() {
+			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("size=%d", size), round: func() (sample, error) {
+				return b.heap(order{Peer: p.Name, Addr: b.redis.addr, Keys: b.scale(100_000), Size: size, Bytes: 1 << 30})
+			}})
+		}
+	}
+	once := *b
+	once.rounds = 1 // a heap does not vary
+	if err := t.run(&once, all); err != nil {
+		return err
+	}
+	b.tables = once.tables
+	return b.budget()
+}
+
+type memoryReport struct {
+	Empty, Full int64
+	Entries     int64
+}
+
+func (b *bench) heap(o order) (s sample, err error) {
+	c, err := startChild("memory", o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	var r memoryReport
+	if err := c.hear(&r); err != nil {
+		return nil, err
+	}
+	if r.Entries == 0 {
+		return nil, errors.New("nothing was kept")
+	}
+	return sample{
+		"ops": 1, "B/entry": float64(r.Full-r.Empty) / float64(r.Entries), "empty-B": float64(r.Empty),
+		"entries": float64(r.Entries), "heap-B": float64(r.Full),
+	}, nil
+}
+
+// budget compares the heap of a full store with the budget that it was given.
+func (b *bench) budget() error {
+	t := &table{
+		name: "Budget", title: "Local.MaxBytes against the heap of a full store",
+		about:   "A budget of 32 MiB, offered twice as much as fits. The heap is that of everything, the tables of an empty store included.",
+		columns: []string{"heap-B/budget-B", "entries"}, base: "tandem", better: "less",
+	}
+	const budget = 32 << 20
+	var all []contender
+	for _, size := range []int{100, 1 << 10, 10 << 10} {
+		all = append(all, contender{peer: "tandem", params: fmt.Sprintf("size=%d", size), round: func() (sample, error) {
+			s, err := b.heap(order{Peer: "tandem-budget", Addr: b.redis.addr, Keys: b.scale(2 * budget / (size + 400)), Size: size, Bytes: budget})
+			if err == nil {
+				s["heap-B/budget-B"] = s["heap-B"] / budget
+			}
+			return s, err
+		}})
+	}
+	once := *b
+	once.rounds = 1
+	err := t.run(&once, all)
+	b.tables = once.tables
+	return err
+}
+
+func memoryChild(_ context.Context, o order, say func(any) error) error {
+	var c peer.Cache[Blob]
+	var err error
+	before := heap()
+	env := peer.Env{Addr: o.Addr, Entries: o.Keys, Bytes: o.Bytes, Name: "memory-" + o.Peer}
+	counted := func() int64 { return int64(o.Keys) }
+	for _, p := range peer.Memory[Blob]() {
+		if p.Name == o.Peer {
+			c, err = p.Open(env)
+		}
+	}
+	if o.Peer == "tandem-budget" {
+		c, err = peer.OpenTandem(env, tier.Options[Blob]{TTL: peer.TTL, Local: tier.Local{MaxBytes: o.Bytes}})
+	}
+	if err != nil || c == nil {
+		return errors.Join(err, fmt.Errorf("peer %q", o.Peer))
+	}
+	if s, ok := c.(interface{ Stats() tier.Stats }); ok {
+		counted = func() int64 { return s.Stats().Entries }
+	}
+	r := memoryReport{Empty: heap() - before}
+	ctx := context.Background()
+	value := makeBlob(o.Size)
+	for range 2 {
+		for i := range o.Keys {
+			key := fmt.Sprintf("user:%08d", i)
+			if _, ok, err := c.Get(ctx, key); ok || err != nil {
+				continue
+			}
+			if err := c.Set(ctx, key, value(i)); err != nil {
+				return err
+			}
+			if _, _, err := c.Get(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+	r.Full, r.Entries = heap()-before, counted()
+	runtime.KeepAlive(c)
+	return errors.Join(say(r), c.Close())
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

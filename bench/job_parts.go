@@ -1,0 +1,136 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/tandemcache/tandem/bench/peer"
+	"github.com/tandemcache/tandem/codec"
+	"github.com/tandemcache/tandem/tier"
+)
+
+// codecs measures codecs alone, and the sizes that they make.
+func codecs(b *bench) error {
+	t := &table{
+		name: "Codec", title: "Codecs: one encoding and one decoding",
+		about:   "10-field struct, and 10 KiB of text.",
+		columns: []string{"ns/op", "allocs/op", "encoded-B"}, base: "msgpack", better: "less",
+	}
+	user, err := codecContenders(b, "user", makeUser(7))
+	if err != nil {
+		return err
+	}
+	blob, err := codecContenders(b, "10KiB", makeBlob(10<<10)(7))
+	if err != nil {
+		return err
+	}
+	return t.run(b, append(user, blob...))
+}
+
+func codecContenders[T any](b *bench, name string, v T) ([]contender, error) {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, err
+	}
+	encrypted, err := codec.Encrypted(codec.Msgpack[T](), codec.Keyring{{ID: "bench", Key: secret}})
+	if err != nil {
+		return nil, err
+	}
+	compressed, err := codec.Compressed(codec.Msgpack[T](), codec.Compression{})
+	if err != nil {
+		return nil, err
+	}
+	list := []struct {
+		peer  string
+		codec codec.Codec[T]
+	}{
+		{"msgpack", codec.Msgpack[T]()}, {"json", codec.JSON[T]()},
+		{"msgpack+zstd", compressed}, {"msgpack+aes-gcm", encrypted},
+	}
+	var all []contender
+	for _, e := range list {
+		all = append(all, contender{peer: e.peer, params: "value=" + name, round: func() (sample, error) {
+			var buf []byte
+			s, err := measure(load{workers: 1, length: b.length}, func(int, int) error {
+				var err error
+				if buf, err = codec.AppendFor(e.codec, buf[:0], "bench", v); err != nil {
+					return err
+				}
+				var back T
+				return codec.DecodeFor(e.codec, buf, "bench", &back)
+			})
+			s["encoded-B"] = float64(len(buf))
+			return s, err
+		}})
+	}
+	return all, nil
+}
+
+// features measures what options cost on a hit, and what a cluster costs.
+func features(b *bench) error {
+	t := &table{
+		name: "Feature", title: "What a feature costs on a hit in memory",
+		about:   "10-field struct, 10,000 keys, Zipf, 1 CPU; the base is a cache with default options.",
+		columns: []string{"ns/op", "allocs/op"}, base: "default", better: "less",
+	}
+	keys := makeKeys(b.scale(10_000))
+	orders := draw(keys, "zipf", 1)
+	var all []contender
+	closed := func() error { return nil }
+	for name, opts := range map[string]tier.Options[User]{
+		"default":   {TTL: peer.TTL},
+		"no-expiry": {TTL: tier.NoExpiry},
+		"local-ttl": {TTL: peer.TTL, Local: tier.Local{TTL: 10 * time.Minute}},
+		"clone":     {TTL: peer.TTL, Clone: func(u User) User { return u }},
+	} {
+		opts.Local.MaxBytes = 256 << 20
+		p := peer.Peer[User]{Name: name, Open: func(e peer.Env) (peer.Cache[User], error) { return peer.OpenTandem(e, opts) }}
+		c, err := filled(p, peer.Env{Addr: b.redis.addr}, keys, makeUser)
+		if err != nil {
+			return err
+		}
+		before := closed
+		closed = func() error { return errors.Join(before(), c.Close()) }
+		all = append(all, contender{peer: name, round: hits(c, orders, load{workers: 1, length: b.length}, 1)})
+	}
+	if err := errors.Join(t.run(b, all), closed()); err != nil {
+		return err
+	}
+	return clusterCost(b)
+}
+
+func clusterCost(b *bench) error {
+	t := &table{
+		name: "Cluster", title: "L2 hits on a cluster of three masters, against one server",
+		about:   "10-field struct, 10,000 keys, uniform, memory turned off. All servers share this machine.",
+		columns: []string{"ops/s", "p99-ns"}, base: "standalone", better: "more",
+	}
+	addrs, stop, err := startCluster()
+	defer stop()
+	if err != nil {
+		return err
+	}
+	keys := makeKeys(b.scale(10_000))
+	order := draw(keys, "uniform", 64)
+	var all []contender
+	for name, env := range map[string]peer.Env{"standalone": {Addr: b.redis.addr}, "cluster": {Cluster: addrs}} {
+		p := peer.Peer[User]{Name: name, Open: func(e peer.Env) (peer.Cache[User], error) {
+			return peer.OpenTandem(e, tier.Options[User]{TTL: peer.TTL, Local: tier.Local{Disabled: true}})
+		}}
+		c, err := filled(p, env, keys, makeUser)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		defer func() { _ = c.Close() }()
+		for _, g := range []int{1, 64} {
+			all = append(all, contender{
+				peer: name, params: fmt.Sprintf("goroutines=%d", g),
+				round: hits(c, order, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0)),
+			})
+		}
+	}
+	return t.run(b, all)
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// contender is one row of a table: a peer at one job.
+type contender struct {
+	peer   string
+	params string // "value=user/dist=zipf", as benchstat writes it
+	round  func() (sample, error)
+}
+
+// table is a job and what the contenders came to.
+type table struct {
+	name    string   // of the benchmark: "L1Hit"
+	title   string   // for people
+	about   string   // what is measured, and how
+	columns []string // units to show, the first is the one that ratios are of
+	base    string   // the peer that others are compared with
+	better  string   // "less" or "more" of the first column
+	rows    []row
+}
+
+type row struct {
+	contender
+	samples []sample
+}
+
+// value is the median of one unit.
+func (r *row) value(unit string) float64 { return median(r.all(unit)) }
+
+func (r *row) all(unit string) []float64 {
+	var v []float64
+	for _, s := range r.samples {
+		if x, ok := s[unit]; ok {
+			v = append(v, x)
+		}
+	}
+	return v
+}
+
+// run runs every contender in rounds, in an order that rotates.
+func (t *table) run(b *bench, contenders []contender) error {
+	for _, c := range contenders {
+		t.rows = append(t.rows, row{contender: c})
+	}
+	for round := range b.rounds {
+		for i := range t.rows {
+			r := &t.rows[(i+round)%len(t.rows)]
+			s, err := r.round()
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", t.fullName(r), r.peer, err)
+			}
+			r.samples = append(r.samples, s)
+			b.progress("%s %d/%d: %s %s", t.name, round+1, b.rounds, r.peer, r.params)
+			t.raw(b.raw, r, s)
+		}
+	}
+	b.tables = append(b.tables, t)
+	b.progress("")
+	fmt.Fprintf(b.out, "\n%s\n\n", t.title)
+	t.print(b.out)
+	return nil
+}
+
+func (t *table) fullName(r *row) string {
+	name := t.name
+	if r.params != "" {
+		name += "/" + r.params
+	}
+	return name + "/peer=" + r.peer
+}
+
+// raw writes a line that benchstat reads.
+func (t *table) raw(w io.Writer, r *row, s sample) {
+	fmt.Fprintf(w, "Benchmark%s %d", t.fullName(r), max(int64(s["ops"]), 1))
+	for _, unit := range sortedKeys(s) {
+		if unit != "ops" {
+			fmt.Fprintf(w, " %.4g %s", s[unit], unit)
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// print writes the table as Markdown.
+func (t *table) print(w io.Writer) {
+	head := []string{"peer", "job"}
+	head = append(head, t.columns...)
+	head = append(head, "±", "against "+t.base)
+	rows := [][]string{head}
+	for i := range t.rows {
+		r := &t.rows[i]
+		line := []string{r.peer, strings.ReplaceAll(r.params, "/", " ")}
+		for _, unit := range t.columns {
+			line = append(line, format(r.value(unit), unit))
+		}
+		line = append(line, fmt.Sprintf("%.0f %%", 100*spread(r.all(t.columns[0]))), t.ratio(r))
+		rows = append(rows, line)
+	}
+	writeTable(w, rows)
+}
+
+// ratio says how r does against the base at the same job.
+func (t *table) ratio(r *row) string {
+	base := t.find(t.base, r.params)
+	if base == nil || base.value(t.columns[0]) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", r.value(t.columns[0])/base.value(t.columns[0]))
+}
+
+func (t *table) find(peer, params string) *row {
+	for i := range t.rows {
+		if t.rows[i].peer == peer && t.rows[i].params == params {
+			return &t.rows[i]
+		}
+	}
+	return nil
+}
+
+// writeTable aligns cells.
+func writeTable(w io.Writer, rows [][]string) {
+	widths := make([]int, len(rows[0]))
+	for _, r := range rows {
+		for i, cell := range r {
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	for n, r := range rows {
+		for i, cell := range r {
+			pad := strings.Repeat(" ", widths[i]-len([]rune(cell)))
+			if i > 1 {
+				cell, pad = pad+cell, ""
+			}
+			fmt.Fprintf(w, "| %s%s ", cell, pad)
+		}
+		fmt.Fprintln(w, "|")
+		if n == 0 {
+			for i, width := range widths {
+				line := strings.Repeat("-", width)
+				if i > 1 {
+					line = line[1:] + ":"
+				}
+				fmt.Fprintf(w, "| %s ", line)
+			}
+			fmt.Fprintln(w, "|")
+		}
+	}
+}
+
+// format writes a value as people read it.
+func format(v float64, unit string) string {
+	switch {
+	case strings.Contains(unit, "ns"):
+		d := time.Duration(v)
+		switch {
+		case v < 1000:
+			return fmt.Sprintf("%.3g ns", v)
+		case d < time.Millisecond:
+			return fmt.Sprintf("%.3g µs", v/1e3)
+		}
+		return fmt.Sprintf("%.4g ms", v/1e6)
+	case unit == "%":
+		return fmt.Sprintf("%.2f %%", v)
+	case v >= 10_000:
+		return fmt.Sprintf("%.0f k", v/1000)
+	case v == float64(int64(v)):
+		return fmt.Sprintf("%d", int64(v))
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
