@@ -22,6 +22,10 @@ type fault struct {
 	begin  func(r *run, s *slot, rng *rand.Rand) (end func())
 }
 
+// forgetful is the weight of faults after which Redis may lack what it had
+// confirmed.
+const forgetful = 0
+
 // links are the proxies between a node and its servers; none: it has none.
 type links []*redistest.Proxy
 

@@ -23,6 +23,8 @@ import (
 // 10 s), TANDEM_SEED where it begins.
 
 func TestSoak_standalone(t *testing.T) { soak(t, newStandalone(t)) }
+func TestSoak_cluster(t *testing.T)    { soak(t, newReplicated(t)) }
+func TestSoak_sentinel(t *testing.T)   { soak(t, newWatched(t)) }
 
 // roundTime is how long one history is: its whole record is in memory.
 const roundTime = 20 * time.Second

@@ -13,13 +13,14 @@ import (
 // topology is the Redis that a fleet shares.
 type topology interface {
 	// connect returns how the node of a slot reaches Redis, and gives the slot
-	// links if they can be broken one by one.
+	// links if they can be broken one by one. A client in the Config is closed
+	// when t ends.
 	connect(t *testing.T, s *slot) tier.Config
 	// direct returns how to reach it past everything that is broken.
 	direct() tier.Config
 	// faults are those of the servers.
 	faults() []fault
-	// mend undoes what a fault may have left, and waits until Redis works.
+	// mend waits until Redis works, when all faults have ended.
 	mend()
 }
 

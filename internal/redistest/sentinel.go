@@ -49,10 +49,34 @@ func StartSentinel(t testing.TB, opts ...Option) *Sentinel {
 	for range s.cfg.watchers {
 		s.watchers = append(s.watchers, s.watch(master))
 	}
-	for _, watcher := range s.watchers {
-		await(t, "sentinel ready", func() error { return s.ready(watcher) })
-	}
+	s.AwaitReady()
 	return s
+}
+
+// AwaitReady waits until every running sentinel knows all servers, and could
+// promote each replica: all of them follow the one master.
+func (s *Sentinel) AwaitReady() {
+	s.t.Helper()
+	for _, watcher := range s.watchers {
+		if watcher.up() {
+			await(s.t, "sentinel ready", func() error { return s.ready(watcher) })
+		}
+	}
+	await(s.t, "replicas in sync", func() error {
+		master, err := s.master()
+		if err != nil {
+			return err
+		}
+		for _, node := range s.nodes {
+			if node == master {
+				continue
+			}
+			if err := node.synced(); err != nil {
+				return fmt.Errorf("%s: %w", node.Addr(), err)
+			}
+		}
+		return nil
+	})
 }
 
 // watch runs a sentinel.
