@@ -11,6 +11,7 @@ import (
 	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/l1"
+	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 // Cache holds values of one type under one name, in this process' memory (L1)
@@ -104,11 +105,15 @@ func build[T any](n *Node, name string, opts Options[T]) (*Cache[T], error) {
 		node: n, name: name, opts: opts, seed: n.seed, fence: f, local: local,
 		schema: schemaStamp(opts.Codec.Name(), reflect.TypeFor[T](), opts.Version),
 	}
+	// No flight older than Δ is joined: it may have read before an invalidation
+	// whose message was lost.
+	joinable := n.member.maxSilence()
+	if mutant.On(mutant.OldFlights) {
+		joinable = 0 // no limit
+	}
 	c.flights = flight.New[*l1.Entry[T]](flight.Options{
 		Timeout: opts.LoadTimeout,
-		// No flight older than Δ is joined: it may have read before
-		// an invalidation whose message was lost.
-		MaxAge: n.member.maxSilence(),
+		MaxAge:  joinable,
 		OnPanic: func(key string, p *flight.PanicError) {
 			n.log.Warn("tier: loader panicked after its caller had left", "cache", name, "key", key, "panic", p.Value, "stack", string(p.Stack))
 		},
@@ -133,7 +138,11 @@ func (c *Cache[T]) invalidate(key string) {
 	c.local.Drop(h)
 }
 
-func (c *Cache[T]) invalidatePrefix(prefix string) { c.fence.Prefix(prefix) }
+func (c *Cache[T]) invalidatePrefix(prefix string) {
+	if !mutant.On(mutant.NoPrefixFence) {
+		c.fence.Prefix(prefix)
+	}
+}
 
 func (c *Cache[T]) clear(version uint64) {
 	if c.cell.raise(version) {

@@ -11,6 +11,7 @@ import (
 	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 const (
@@ -100,7 +101,7 @@ func (c *Cache[T]) getOrLoad(ctx context.Context, key string, h uint64, old *l1.
 	}
 	c.counts.misses.Add(1)
 	// The flight may be joined while nothing it could have read was invalidated.
-	valid := func() bool { return c.fence.State(h, key, r.stamp) == fence.Current }
+	valid := func() bool { return c.fence.State(h, key, r.stamp) == fence.Current || mutant.On(mutant.PlainJoin) }
 	e, _, err := c.flights.Do(ctx, key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, key: key, hash: h, given: given, fill: fill, r: r}
 		return f.run(ctx)
@@ -154,6 +155,9 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 		case l2.GrantChanged:
 			changed++
 		case l2.GrantBusy:
+			if mutant.On(mutant.NoLeaseWait) {
+				return f.unstored(ctx)
+			}
 			// Waiting is not Redis' time. Each answer proves that it is there.
 			b = c.budget()
 			if !sleep(ctx, min(jitter(pause), max(grant.Wait, pollFirst))) {
@@ -161,7 +165,12 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 			}
 			pause = min(pause*3/2, pollMost)
 		default: // a writer's bracket, a hold, or a newer format
-			return f.unstored(ctx)
+			e, err := f.unstored(ctx)
+			if mutant.On(mutant.FillUnderWriter) && err == nil {
+				e.FreshUntil = c.node.clock.Now() + int64(c.opts.TTL)
+				c.keep(f.hash, e, 0, f.r.stamp)
+			}
+			return e, err
 		}
 		f.r = c.look(ctx, f.key, f.hash, b, nil)
 		if f.r.outcome == hit {
@@ -315,6 +324,9 @@ func (f *filling[T]) renew(ctx context.Context, token l2.Token) (stop func()) {
 				return
 			case <-voided:
 			case <-ticker.C:
+				if mutant.On(mutant.NoRenewal) {
+					continue
+				}
 				held, err := f.c.node.store.Renew(ctx, f.c.redisKey(f.key), token, leaseTime, false)
 				if err == nil && !held {
 					return

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
 	"github.com/tandemcache/tandem/invalidation"
 )
 
@@ -91,6 +92,9 @@ func (m *member) trustLocked() {
 		return
 	}
 	until := min(m.pong, m.echo)
+	if mutant.On(mutant.NoL1Lease) {
+		until = math.MaxInt64
+	}
 	m.heardUntil.Store(until)
 	if until > m.node.clock.Now() {
 		m.once.Do(func() { close(m.heardOnce) })
@@ -116,6 +120,9 @@ func (m *member) Gap(reason invalidation.GapReason) {
 func (m *member) gap(reason string) {
 	m.gaps.Add(1)
 	m.gapReason.Store(&reason)
+	if mutant.On(mutant.NoGapEpoch) {
+		return
+	}
 	m.node.eachSpace(space.distrust)
 }
 

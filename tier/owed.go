@@ -9,6 +9,7 @@ import (
 
 	"github.com/tandemcache/tandem/internal/journal"
 	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
 	"github.com/tandemcache/tandem/invalidation"
 )
 
@@ -48,6 +49,9 @@ func signal(c chan struct{}) {
 // before, and so may not have seen the debt, then keeps nothing.
 func (n *Node) owe(d journal.Debt, cause error) {
 	n.unconfirmed.Add(1)
+	if mutant.On(mutant.NoJournal) {
+		return
+	}
 	if n.debts.Owe(d, time.Now()) {
 		n.log.Warn("tier: too many owed invalidations, caches will be cleared", "limit", n.cfg.MaxPending)
 		n.eachSpace(func(s space) { s.invalidatePrefix("") })
@@ -115,12 +119,15 @@ func (p *payer) pay(d journal.Debt) error {
 		if !n.store.Available(key) {
 			return l2.ErrUnavailable
 		}
+		if mutant.On(mutant.NotBeforeIgnored) {
+			d.NotBefore = 0
+		}
 		opt := l2.DeleteOptions{NotBefore: d.NotBefore, Version: d.Version, Tombstone: tombstoneTTL}
 		res, err := n.deleteKey(ctx, d.Cache, d.Name, opt)
 		if err != nil || res.Early > 0 {
 			return err
 		}
-		if s != nil {
+		if s != nil && !mutant.On(mutant.NoPayBump) {
 			s.invalidate(d.Name)
 		}
 	case journal.Prefix:
@@ -133,7 +140,7 @@ func (p *payer) pay(d journal.Debt) error {
 		if err != nil {
 			return err
 		}
-		if s != nil {
+		if s != nil && !mutant.On(mutant.NoPayBump) {
 			s.invalidatePrefix(d.Name)
 		}
 	case journal.Clear:

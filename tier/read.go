@@ -11,6 +11,7 @@ import (
 	"github.com/tandemcache/tandem/internal/journal"
 	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
 	"github.com/tandemcache/tandem/invalidation"
 )
 
@@ -73,11 +74,14 @@ func (c *Cache[T]) look(ctx context.Context, key string, h uint64, b *budget, ol
 	for range tries {
 		st := c.fence.Stamp(h)
 		r := c.lookOnce(ctx, key, b, old)
+		if mutant.On(mutant.StampAfterRead) {
+			st = c.fence.Stamp(h)
+		}
 		r.stamp = st
 		if r.outcome == owed || r.outcome == down {
 			return r
 		}
-		if !c.fence.Trusted(st) {
+		if !c.fence.Trusted(st) && !mutant.On(mutant.NoReplyCheck) {
 			continue
 		}
 		if r.outcome == hit {
@@ -187,7 +191,9 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old 
 	case reply.State != l2.StateRecord:
 		c.counts.decodeErrors.Add(1)
 		return nil, 0
-	case !rec.Kind.HasBody() || rec.Soft || rec.Schema != c.schema || rec.CacheVersion != version || len(rec.Tags) > 0:
+	case !rec.Kind.HasBody() || rec.Soft || len(rec.Tags) > 0,
+		rec.Schema != c.schema && !mutant.On(mutant.NoSchema),
+		rec.CacheVersion != version && !mutant.On(mutant.NoVersion):
 		return nil, 0
 	}
 	left := int64(math.MaxInt64)

@@ -1,6 +1,10 @@
 package tier
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/tandemcache/tandem/internal/mutant"
+)
 
 // versionCell remembers a number in Redis that only grows: a cache's version
 // for Clear.
@@ -35,7 +39,9 @@ func (c *versionCell) begin() (ticket, floor uint64) {
 func (c *versionCell) learn(ticket, version uint64) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	version = max(version, c.highest)
+	if !mutant.On(mutant.ClearLastWins) {
+		version = max(version, c.highest)
+	}
 	c.highest = version
 	if ticket == c.forgets {
 		c.known = version
@@ -51,7 +57,7 @@ func (c *versionCell) raise(version uint64) (news bool) {
 	if version == c.highest && version == c.known {
 		return false
 	}
-	if version < c.highest {
+	if version < c.highest && !mutant.On(mutant.ClearLastWins) {
 		c.known = 0 // a number that went back: read it again
 		return true
 	}

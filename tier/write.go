@@ -11,6 +11,7 @@ import (
 
 	"github.com/tandemcache/tandem/internal/journal"
 	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
 	"github.com/tandemcache/tandem/invalidation"
 )
 
@@ -94,7 +95,7 @@ func (c *Cache[T]) store(ctx context.Context, key string, w *encoded[T]) (l2.Set
 	}
 	res, err := c.node.store.Set(ctx, w.redisKey, w.record, w.redisTTL, nt.bytes)
 	c.node.member.settle(nt, err == nil)
-	if errors.Is(err, l2.ErrRefused) {
+	if errors.Is(err, l2.ErrRefused) && !mutant.On(mutant.RefusedStays) {
 		if _, err := c.node.deleteKey(ctx, c.name, key, l2.DeleteOptions{}); err != nil {
 			return l2.SetResult{Deadline: res.Deadline}, err
 		}
@@ -169,7 +170,9 @@ func (c *Cache[T]) deleteOne(ctx context.Context, key string) error {
 		c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: key}, err)
 		err = c.node.unconfirmedErr("delete", c.name, key, err)
 	}
-	c.invalidate(key)
+	if !mutant.On(mutant.NoEndBump) {
+		c.invalidate(key)
+	}
 	return err
 }
 
@@ -216,6 +219,8 @@ func (c *Cache[T]) Clear(ctx context.Context) error {
 		c.node.owe(journal.Debt{Scope: journal.Clear, Cache: c.name}, err)
 		err = c.node.unconfirmedErr("clear", c.name, "", err)
 	}
-	c.fence.Void()
+	if !mutant.On(mutant.NoEndBump) {
+		c.fence.Void()
+	}
 	return err
 }

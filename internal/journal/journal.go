@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 // Scope says how much of a cache a debt covers.
@@ -78,6 +80,9 @@ func (j *Journal) Owe(d Debt, now time.Time) (overflowed bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, known := j.debts[d.id()]; !known && len(j.debts) >= j.max && d.Scope != Clear {
+		if mutant.On(mutant.OverflowForgets) {
+			return false
+		}
 		j.foldLocked(now)
 		d = Debt{Scope: Clear, Cache: d.Cache, NotBefore: d.NotBefore}
 		j.overflow++
@@ -126,7 +131,7 @@ func (j *Journal) foldLocked(now time.Time) {
 
 // Owes reports whether key of cache is covered by a debt.
 func (j *Journal) Owes(cache, key string) bool {
-	if j.size.Load() == 0 {
+	if j.size.Load() == 0 || mutant.On(mutant.NoPoison) {
 		return false
 	}
 	j.mu.RLock()
@@ -153,7 +158,7 @@ func (j *Journal) Owes(cache, key string) bool {
 
 // OwesTag reports whether the invalidation of a tag is owed.
 func (j *Journal) OwesTag(tag string) bool {
-	if j.size.Load() == 0 {
+	if j.size.Load() == 0 || mutant.On(mutant.NoPoison) {
 		return false
 	}
 	j.mu.RLock()
@@ -184,7 +189,7 @@ func (j *Journal) Pay(d Debt) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now, ok := j.debts[d.id()]
-	if !ok || now.incurred != d.incurred {
+	if !ok || now.incurred != d.incurred && !mutant.On(mutant.PayUnheard) {
 		return false
 	}
 	delete(j.debts, d.id())

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 const (
@@ -145,6 +147,9 @@ func (s *shard) clear(ctx context.Context, prefix string) (int, error) {
 		}
 		for _, key := range keys {
 			// The pattern is only a hint: the prefix is literal.
+			if mutant.On(mutant.PrefixOfValues) && !s.holdsValue(ctx, key) {
+				continue
+			}
 			if strings.HasPrefix(key, prefix) {
 				pending = append(pending, key)
 			}

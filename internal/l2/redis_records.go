@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 // Read implements Store: one GETRANGE. Concurrent ones share pipelines, but for
@@ -64,6 +66,9 @@ func bytesOf(b []byte) []byte {
 
 // change runs a script that publishes and draws a version for what it places.
 func (r *Redis) change(ctx context.Context, sc *script, key string, msg []byte, args ...any) (any, error) {
+	if mutant.On(mutant.PublishFirst) || mutant.On(mutant.PublishApart) {
+		defer r.publishApart(ctx, &msg)()
+	}
 	return r.eval(ctx, sc, key, true, r.withHead(msg, args)...)
 }
 
@@ -194,6 +199,9 @@ func (r *Redis) store(ctx context.Context, sc *script, key string, rec []byte, t
 
 // storeOnce returns also the deadline that was sent, 0 if nothing was.
 func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byte, ttl time.Duration, msg []byte) (code, deadline int64, err error) {
+	if mutant.On(mutant.PublishFirst) || mutant.On(mutant.PublishApart) {
+		defer r.publishApart(ctx, &msg)()
+	}
 	note := make(chan int64, 1) // not a variable: a call may be left behind
 	args := r.own(r.withHead(msg, []any{rec, millis(ttl), int64(0)}))
 	code, err = perform(ctx, r, key, true, func(ctx context.Context, s *shard) (int64, error) {

@@ -49,7 +49,7 @@ func newScript(src string) *script {
 		"$TOMBSTONE", strconv.FormatInt(tombstoneLife.Milliseconds(), 10),
 		"$MAXWRITERS", strconv.Itoa(maxWriters),
 		"$BOOKTAGS", strconv.Itoa(BookTags),
-	).Replace(src)
+	).Replace(mutated(src))
 	sum := sha1.Sum([]byte(src))
 	return &script{src: src, sha: hex.EncodeToString(sum[:])}
 }

@@ -93,14 +93,22 @@ func forbidden() []edge {
 			reason: "layout judges the house and is no part of it",
 		},
 		{
+			from: switches, to: "ours", scope: library,
+			reason: "every mechanism asks it: it can need none of them",
+		},
+		{
 			from: "*", to: "log", scope: library,
 			reason: "a library logs to the slog.Logger that it was given, not to the process' output",
 		},
 	}
 }
 
-// maxDepth is the longest chain of imports inside the module, in steps.
-const maxDepth = 2
+// maxDepth is the longest chain of imports inside the module, in steps. A step
+// to switches does not count: in the build that is used there is nothing there.
+const (
+	maxDepth = 2
+	switches = "internal/mutant"
+)
 
 // matches reports whether an import path is of a pattern.
 func matches(pattern, importPath string) bool {
@@ -157,7 +165,7 @@ func checkDepth(pkgs []pkg, limit int) []string {
 		var below []string
 		if p := byPath[path]; p != nil { // Go itself refuses cycles
 			for _, to := range p.Imports {
-				if !ours(to) {
+				if !ours(to) || inside(to) == switches {
 					continue
 				}
 				if chain := longest(to); len(chain) > len(below) {

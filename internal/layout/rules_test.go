@@ -40,6 +40,7 @@ func TestForbidden_eachEdgeIsNamed(t *testing.T) {
 		"goleak":                {lib("codec", "go.uber.org/goleak"), "codec imports go.uber.org/goleak: "},
 		"redistest":             {lib("tier", own("internal/redistest")), "tier imports internal/redistest: "},
 		"layout":                {lib("tier", own("internal/layout")), "tier imports internal/layout: "},
+		"switches":              {lib(switches, own("internal/l2")), "internal/mutant imports internal/l2: "},
 		"log":                   {lib("tier", "log"), "tier imports log: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +76,7 @@ func TestForbidden_everyEdgeHasAReason(t *testing.T) {
 
 func TestCheckDepth_namesTheChain(t *testing.T) {
 	pkgs := []pkg{
-		lib("a", own("b"), "fmt"), lib("b", own("c")), lib("c"), lib("d", own("a")),
+		lib("a", own("b"), "fmt"), lib("b", own("c")), lib("c", own(switches)), lib("d", own("a")), lib(switches),
 	}
 	wrong := checkDepth(pkgs, 2)
 	require.Len(t, wrong, 1)

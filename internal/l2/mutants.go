@@ -1,0 +1,46 @@
+package l2
+
+import (
+	"context"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/mutant"
+)
+
+// mutated returns the text of a script, without the mechanism that is taken out.
+func mutated(src string) string {
+	without := func(id mutant.ID, mechanism, rest string) {
+		if mutant.On(id) {
+			src = strings.Replace(src, mechanism, rest, 1)
+		}
+	}
+	without(mutant.NoLease, "if not holds(ARGV[4]) or kind == 'w' then return 0 end\nlocal refused", "local refused")
+	without(mutant.NoDeadline, "if now > tonumber(ARGV[6]) then return -now end\n", "")
+	without(mutant.LeaseUnseen, "or not foreign and SEEN ~= Z8 then", "then")
+	return src
+}
+
+// publishApart takes a message out of a change and sends it by itself: before
+// the change, or when the function that it returns is called.
+func (r *Redis) publishApart(ctx context.Context, msg *[]byte) func() {
+	apart := *msg
+	*msg = nil
+	send := func() {
+		if len(apart) > 0 {
+			_ = r.client.Process(ctx, once{redis.NewCmd(ctx, "publish", r.opt.Channel, apart)})
+		}
+	}
+	if mutant.On(mutant.PublishFirst) {
+		send()
+		return func() {}
+	}
+	return send
+}
+
+// holdsValue reports whether what stands under a key is more than a placeholder.
+func (s *shard) holdsValue(ctx context.Context, key string) bool {
+	kind, _ := s.node.Load().GetRange(ctx, key, 7, 7).Result()
+	return kind == string(KindValue) || kind == string(KindNegative)
+}
