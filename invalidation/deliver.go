@@ -13,9 +13,6 @@ import (
 // deploy each of its messages is one.
 const newerEvery = time.Second
 
-// closeWait is how long Close waits for the handler and the network.
-const closeWait = 2 * time.Second
-
 // delivery calls a handler and counts. Its methods, but for close and snapshot,
 // are called by one goroutine at a time.
 type delivery struct {

@@ -1,9 +1,10 @@
 // Package invalidation tells the nodes of a fleet what went stale.
 //
-// It has four parts. A [Message] names what went stale. A [Bus] carries
+// It has five parts. A [Message] names what went stale. A [Bus] carries
 // messages to every node: [Redis] over pub/sub, [Local] within a process. An
 // [Origin] numbers the messages of one node. A [Tracker] reads those numbers
-// and finds out what never arrived.
+// and finds out what never arrived. A [Tracking] has the servers themselves say
+// which keys change, also by those who send no messages.
 //
 // Pub/sub forgets: what is published while a subscriber is away is gone, and
 // most ways to be away are silent. So nothing here promises that a message
@@ -59,6 +60,31 @@
 //
 // Excusing is sound because a number is excused only when its sender still owes
 // the invalidation and will send it again under a new number.
+//
+// # Changes by strangers
+//
+// [Tracking] reports what the servers announce to a [ChangeHandler]:
+//
+//   - C1. One goroutine at a time calls the handler, in the order in which each
+//     server announced.
+//   - C2. Every change of a key with the prefix is told, and every flush: by any
+//     client and command, by expiry and by eviction, the process itself and the
+//     keys of other databases included. Several changes of one key at about the
+//     same time may be told once. What is told says nothing of what changed and
+//     by whom.
+//   - C3. Heard(t) is called when every master, as the client's cluster knew them
+//     at t or later, has told all changes that it had confirmed before t to those
+//     who made them. A Gap voids what was heard before it.
+//   - C4. These are gaps: the loss and the return of a link to any master, a
+//     server silent for DeadAfter, answers out of turn, more changes at once than
+//     is bearable (65,536 keys or 4 MiB), a panic of the handler, a master that
+//     leaves the cluster.
+//   - C5. A server that answers and does not track is told as Refused. It proves
+//     nothing until it does.
+//
+// Not announced, by Redis: SWAPDB. Not noticed here: a sentinel's or a cluster's
+// old master that goes on answering. The owner sees it elsewhere and calls
+// [Listener.Renew].
 //
 // # Not promised
 //

@@ -20,4 +20,10 @@ var ErrMessage = errors.New("invalidation: message cannot be encoded")
 // same.
 var ErrBusy = errors.New("invalidation: handler or dialer still at work")
 
-var errNoHandler = errors.New("invalidation: Subscribe: no handler")
+// ErrNoTracking says that a server answers but cannot tell what changes, or may
+// not tell this client: older than Redis 6, a proxy that speaks RESP2 only or
+// does not pass CLIENT TRACKING on, or a user without the right to HELLO or to
+// CLIENT TRACKING.
+var ErrNoTracking = errors.New("invalidation: the server does not track changes for this client")
+
+var errNoHandler = errors.New("invalidation: no handler")

@@ -72,8 +72,9 @@ func (d *dialing) wait() {
 	}
 }
 
-// newLink prepares a link to the server of opt. It does no I/O.
-func newLink(ctx context.Context, opt redis.Options, timeout time.Duration, d *dialing) *link {
+// newLink prepares a link to the server of opt, which tune, if there is one, may
+// change last. It does no I/O.
+func newLink(ctx context.Context, opt redis.Options, timeout time.Duration, d *dialing, tune func(*redis.Options)) *link {
 	l := &link{dial: opt.Dialer, dialing: d}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	opt.Dialer = l.dialOnce
@@ -88,6 +89,9 @@ func newLink(ctx context.Context, opt redis.Options, timeout time.Duration, d *d
 	opt.PushNotificationProcessor = nil // handlers of the application are for its connections
 	opt.Protocol = 2                    // one kind of reply, no push notifications between messages
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if tune != nil {
+		tune(&opt)
+	}
 	l.client = redis.NewClient(&opt)
 	l.pubsub = l.client.Subscribe(l.ctx) // no channel yet: no I/O
 	return l
@@ -125,7 +129,7 @@ func (l *link) dialOnce(ctx context.Context, network, addr string) (net.Conn, er
 		if r.err != nil {
 			return nil, r.err
 		}
-		return &boundedConn{Conn: r.conn}, nil
+		return &boundedConn{Conn: r.conn, cut: func(err error) { l.cut(GapProtocol, err) }}, nil
 	case <-ctx.Done():
 		l.cut(GapSilent, errSilent) // a connection that comes late is not adopted
 		return nil, context.Cause(ctx)

@@ -14,12 +14,17 @@ import (
 // patience is how long tests wait for what must happen.
 const patience = 20 * time.Second
 
-// event is one call of a handler: exactly one of the three.
+// event is one call of a handler: exactly one of them.
 type event struct {
 	at      time.Time
 	message *invalidation.Message
 	gap     invalidation.GapReason
 	heard   time.Time
+
+	// of a changeRecorder
+	changed []string
+	flushed bool
+	refused error
 }
 
 // recorder is a handler that writes down what it is told.

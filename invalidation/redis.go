@@ -122,10 +122,10 @@ func (r *Redis) Subscribe(h Handler) (Subscription, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &redisSubscription{
-		bus:    r,
-		cancel: cancel,
-		done:   make(chan struct{}),
-		out:    delivery{handler: h, logger: r.opt.Logger, limit: newerEvery},
+		bus:     r,
+		cancel:  cancel,
+		closing: closing{done: make(chan struct{})},
+		out:     delivery{handler: h, logger: r.opt.Logger, limit: newerEvery},
 	}
 	go s.run(ctx)
 	return s, nil

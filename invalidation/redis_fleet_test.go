@@ -26,11 +26,14 @@ func (d *switchedDialer) dial(ctx context.Context, network, addr string) (net.Co
 	return (&net.Dialer{}).DialContext(ctx, network, addr)
 }
 
-func clusterClient(t *testing.T, c *redistest.Cluster, change func(o *redis.ClusterOptions)) *redis.ClusterClient {
+func clusterClient(t *testing.T, c *redistest.Cluster, change func(o *redis.ClusterOptions), hooks ...redis.Hook) *redis.ClusterClient {
 	t.Helper()
 	opt := c.Options()
 	change(opt)
 	client := redis.NewClusterClient(opt)
+	for _, hook := range hooks {
+		client.AddHook(hook)
+	}
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

@@ -5,19 +5,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"github.com/redis/go-redis/v9"
 )
 
 // redisSubscription keeps a link to Redis until it is closed. run is its only
 // goroutine, and the only one that calls the handler; each link has a second one
 // that sends PINGs, and a timer that cuts it.
 type redisSubscription struct {
-	bus    *Redis
-	out    delivery
-	cancel context.CancelFunc
-	done   chan struct{} // closed when run has returned
-	once   sync.Once
-	err    error
+	bus     *Redis
+	out     delivery
+	cancel  context.CancelFunc
+	closing closing
 
 	mu   sync.Mutex // guards link
 	link *link      // nil: none
@@ -28,33 +26,12 @@ type redisSubscription struct {
 // run makes one link after the other.
 func (s *redisSubscription) run(ctx context.Context) {
 	dials := newDialing()
-	defer close(s.done)
+	defer close(s.closing.done)
 	defer dials.wait()
-	opt := &s.bus.opt
-	wait := &backoff.ExponentialBackOff{
-		InitialInterval:     opt.MinBackoff,
-		RandomizationFactor: 0.5,
-		Multiplier:          1.5,
-		MaxInterval:         opt.MaxBackoff,
-	}
-	wait.Reset()
-	for ctx.Err() == nil {
-		stood := s.serve(ctx, dials)
-		if ctx.Err() != nil {
-			return
-		}
-		if stood > opt.MaxBackoff {
-			wait.Reset()
-		}
-		pause := wait.NextBackOff()
+	defer s.out.update(func(st *SubscriptionStats) { st.Confirmed = false })
+	relink(ctx, &s.bus.opt, func() time.Duration { return s.serve(ctx, dials) }, func(pause time.Duration) {
 		s.out.update(func(st *SubscriptionStats) { st.BackoffFor = pause })
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
-	}
+	})
 }
 
 // serve makes one link and reads from it until it ends. It returns for how long
@@ -68,18 +45,13 @@ func (s *redisSubscription) serve(ctx context.Context, dials *dialing) time.Dura
 		s.ended(GapLink, err)
 		return 0
 	}
-	l := newLink(ctx, target, s.bus.opt.DeadAfter, dials)
+	l := newLink(ctx, target, s.bus.opt.DeadAfter, dials, nil)
 	defer l.close()
 	s.current(l)
 	defer s.current(nil)
-	stop := context.AfterFunc(ctx, func() { l.cut(GapLink, errClosed) })
-	defer stop()
 
-	r := linkReader{subscription: s, link: l}
-	defer r.pinging.Wait()
-	defer l.cut(GapLink, errClosed) // before waiting for what sends PINGs
-	r.read()
-	reason, cause := l.why()
+	r := linkReader{link: l, opt: &s.bus.opt, to: s}
+	reason, cause := r.run(ctx)
 	if ctx.Err() != nil {
 		return 0
 	}
@@ -108,14 +80,29 @@ func (s *redisSubscription) ended(reason GapReason, cause error) {
 	s.out.logger.Warn("invalidation: no subscription", "channel", s.bus.opt.Channel, "reason", reason.String(), "cause", text)
 }
 
-// stands notes that a link is subscribed.
+// stands implements receiver.
 func (s *redisSubscription) stands(addr string) {
 	s.out.update(func(st *SubscriptionStats) { st.Confirmed, st.Addr = true, addr })
-	if s.logged == "" {
+	if s.logged != "" {
+		s.logged = ""
+		s.out.logger.Info("invalidation: subscribed again", "channel", s.bus.opt.Channel, "addr", addr)
+	}
+	s.out.gap(GapSubscribed)
+}
+
+// message implements receiver.
+func (s *redisSubscription) message(m *redis.Message) {
+	if m.Channel != s.bus.opt.Channel || m.PayloadSlice != nil {
+		s.out.garbage()
 		return
 	}
-	s.logged = ""
-	s.out.logger.Info("invalidation: subscribed again", "channel", s.bus.opt.Channel, "addr", addr)
+	s.out.message([]byte(m.Payload))
+}
+
+// answered implements receiver.
+func (s *redisSubscription) answered(sent time.Time) {
+	s.out.update(func(st *SubscriptionStats) { st.RTT = time.Since(sent) })
+	s.out.heard(sent)
 }
 
 // Stats describes the subscription now.
@@ -132,17 +119,8 @@ func (s *redisSubscription) Renew() {
 
 // Close cancels everything and waits for run.
 func (s *redisSubscription) Close() error {
-	s.once.Do(func() {
+	return s.closing.close(func() {
 		s.out.closed.Store(true)
 		s.cancel()
-		timer := time.NewTimer(closeWait)
-		defer timer.Stop()
-		select {
-		case <-s.done:
-			s.out.update(func(st *SubscriptionStats) { st.Confirmed = false })
-		case <-timer.C:
-			s.err = ErrBusy
-		}
 	})
-	return s.err
 }
