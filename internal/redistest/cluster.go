@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -143,7 +144,8 @@ func (s *Server) knowsReplica(replica *Server) error {
 }
 
 // AwaitOK waits until every node that runs says cluster_state:ok, knows all
-// others, and agrees with the rest on who owns what.
+// others, is linked to those that it holds to be alive, and agrees with the rest
+// on who owns what.
 func (c *Cluster) AwaitOK() {
 	c.t.Helper()
 	await(c.t, "cluster complete", func() error {
@@ -175,6 +177,24 @@ func (s *Server) clusterOK(nodes int) error {
 	info := infoFields(text)
 	if info["cluster_state"] != "ok" || info["cluster_known_nodes"] != strconv.Itoa(nodes) {
 		return fmt.Errorf("state %q, knows %s of %d nodes", info["cluster_state"], info["cluster_known_nodes"], nodes)
+	}
+	return s.linked()
+}
+
+// linked says to which node this one has no link, although it holds it to be
+// alive: what it publishes would not reach that node.
+func (s *Server) linked() error {
+	reply, err := s.do("cluster", "nodes")
+	if err != nil {
+		return err
+	}
+	text, _ := reply.(string)
+	for line := range strings.Lines(text) {
+		const flags, state = 2, 7
+		fields := strings.Fields(line)
+		if len(fields) > state && !strings.Contains(fields[flags], "fail") && fields[state] != "connected" {
+			return fmt.Errorf("link to %s is %s", fields[1], fields[state])
+		}
 	}
 	return nil
 }
