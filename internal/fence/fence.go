@@ -24,9 +24,12 @@ type Fence struct {
 	mask  uint64
 	_     [lineBytes]byte
 
-	// The epochs. They begin at one, so that the zero Stamp is void.
-	void, trust, prefix atomic.Uint64
-	_                   [lineBytes]byte
+	// The epochs. They begin at one, so that the zero Stamp is void. The first
+	// two are only compared for equality, and nothing stays in a cache while one
+	// of them goes all the way around.
+	void, trust atomic.Uint32
+	prefix      atomic.Uint64
+	_           [lineBytes]byte
 
 	prefixMu sync.Mutex // serializes Prefix: numbers are published in order
 	prefixes []atomic.Uint64
@@ -34,7 +37,11 @@ type Fence struct {
 
 // Stamp is what a fence showed for a key at one moment. Stamps are comparable.
 // The zero Stamp was never shown by any fence: it is void everywhere.
-type Stamp struct{ slot, void, trust, prefix uint64 }
+type Stamp struct {
+	slot        uint64
+	void, trust uint32
+	prefix      uint64
+}
 
 // State says what may be done with a value that carries a stamp.
 type State uint8
@@ -78,7 +85,7 @@ func (f *Fence) Stamp(h uint64) Stamp {
 // before the caller's look at the second tier, so an invalidation that is
 // missing from its word began to count after that, and shows up in State.
 func (f *Fence) stamp(slot uint64) Stamp {
-	return Stamp{slot, f.void.Load(), f.trust.Load(), f.prefix.Load()}
+	return Stamp{slot: slot, void: f.void.Load(), trust: f.trust.Load(), prefix: f.prefix.Load()}
 }
 
 // Move voids everything that was stamped for the key with hash h so far.
