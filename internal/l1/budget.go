@@ -58,31 +58,39 @@ func (b *budget) policyLimit(known int64) int64 {
 
 // prepare fills in what Get and the budget need. bytes is the caller's estimate
 // of the value.
-func (s *Store[T]) prepare(e *Entry[T], bytes int64) {
-	if e.RefreshAt == 0 {
-		e.RefreshAt = math.MaxInt64
+func (s *Store[T]) prepare(h uint64, e *Entry[T], bytes int64) {
+	e.hash = h
+	// Get compares RefreshAt alone: before it, nothing depends on the age.
+	if e.RefreshAt == 0 || e.RefreshAt > e.FreshUntil {
+		e.RefreshAt = e.FreshUntil
 	}
 	e.UsableUntil = max(e.UsableUntil, e.FreshUntil)
-	e.settled = min(e.FreshUntil, e.RefreshAt)
-	// A quarter of the range cannot overflow, and exceeds every budget in use.
+	// What is more than the units can count, which a quarter of the range is and
+	// to which nothing overflows, exceeds every budget in use.
 	bytes = min(max(bytes, 0), math.MaxInt64/4)
-	e.cost = s.overhead + bytes + int64(len(e.Key)) + int64(len(e.Tags))*tagBytes
+	bytes += s.overhead + int64(len(e.Key)) + int64(len(e.Tags))*tagBytes
+	e.cost = uint32(min((bytes+costUnit-1)/costUnit, math.MaxUint32))
 }
 
 // put hands a prepared entry to ristretto and reports whether it was taken,
 // which does not yet mean that it is admitted.
-func (s *Store[T]) put(h uint64, e *Entry[T]) bool {
-	if !s.budget.take(e.cost) {
+//
+// The entry is placed in the front table before it is handed over. Afterwards,
+// ristretto might have let go of it already, and nothing would remove it again.
+func (s *Store[T]) put(e *Entry[T]) bool {
+	if !s.budget.take(e.bytes()) {
 		s.refused.Add(1)
 		s.correct()
 		// The nil replaces an older value in place. For a key that is not there
 		// it passes the policy in the entry's name, which evicts what is too
 		// much; and the next put finds a place that it can replace.
-		s.cache.Set(h, nil, min(e.cost, s.budget.limit))
+		s.cache.Set(e.hash, nil, min(e.bytes(), s.budget.limit))
 		return false
 	}
-	if !s.cache.Set(h, e, e.cost) {
-		s.budget.give(e.cost)
+	s.front.put(e)
+	if !s.cache.Set(e.hash, e, e.bytes()) {
+		s.front.remove(e)
+		s.budget.give(e.bytes())
 		s.refused.Add(1)
 		return false
 	}
@@ -109,6 +117,7 @@ func (s *Store[T]) correct() {
 // onExit runs for each entry that leaves, on whatever goroutine made it leave.
 func (s *Store[T]) onExit(e *Entry[T]) {
 	if e != nil {
-		s.budget.give(e.cost)
+		s.front.remove(e)
+		s.budget.give(e.bytes())
 	}
 }

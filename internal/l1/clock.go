@@ -6,11 +6,6 @@ import "time"
 // the wall clock do not touch it. Its owner makes it where it is used, so that
 // it follows the time of a testing/synctest bubble.
 //
-// A real read costs about 20 ns. A coarse clock (a word that a ticker writes)
-// would cost one, but a suspended process would serve past its lease until the
-// ticker runs again, and that lag would have to be part of the staleness bound.
-// So the read is real, and [Store.Get] makes it only where a limit is set.
-//
 // The zero Clock is not usable; see [NewClock].
 type Clock struct{ base time.Time }
 

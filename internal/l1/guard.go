@@ -7,13 +7,12 @@ import (
 	"unsafe"
 )
 
-// guard lets any number of calls run and keeps Close from overtaking them. It
-// counts hits and misses with the same two additions a call: calls under way are
-// those that entered less those that left as a hit, a miss or anything else.
+// guard lets any number of calls into ristretto run and keeps Close from
+// overtaking them. It also counts what Get found.
 //
 // The counters are striped by the address of the caller's stack, so that
 // goroutines that run at the same time mostly write to different cache lines. A
-// sync.RWMutex would make every hit write the same one.
+// sync.RWMutex would make every call write the same one.
 type guard struct {
 	stripes []stripe
 	mask    uintptr
@@ -21,8 +20,9 @@ type guard struct {
 }
 
 type stripe struct {
-	entered, hits, misses, others atomic.Uint64
-	_                             [lineBytes - 32]byte
+	hits, misses  atomic.Uint64
+	entered, left atomic.Uint64 // calls into ristretto
+	_             [lineBytes - 32]byte
 }
 
 const (
@@ -43,23 +43,28 @@ func newGuard() *guard {
 	return &guard{stripes: make([]stripe, n), mask: uintptr(n - 1)}
 }
 
-// enter returns the stripe on which the caller must count its leaving, or nil if
-// the guard is closed. The stack may move before the call leaves, therefore the
-// stripe is chosen once.
+// stripe returns the counters for the caller's goroutine.
+func (g *guard) stripe() *stripe {
+	var here byte
+	at := uintptr(unsafe.Pointer(&here)) >> stackShift
+	return &g.stripes[(at^at>>7)&g.mask]
+}
+
+// enter reports whether the caller may call ristretto; then it must leave, on
+// the same stripe, which another look might not find: stacks move.
 //
 // Entering is counted before closed is read, and close stores closed before it
 // reads the counters. So either the caller sees closed, or close sees the caller.
-func (g *guard) enter() *stripe {
-	var here byte
-	at := uintptr(unsafe.Pointer(&here)) >> stackShift
-	s := &g.stripes[(at^at>>7)&g.mask]
+func (g *guard) enter(s *stripe) bool {
 	s.entered.Add(1)
 	if g.closed.Load() {
-		s.misses.Add(1)
-		return nil
+		s.leave()
+		return false
 	}
-	return s
+	return true
 }
+
+func (s *stripe) leave() { s.left.Add(1) }
 
 // close turns new calls away and returns when those under way have left. They
 // never wait for anything but the store's own goroutines, so it soon does.
@@ -80,7 +85,7 @@ func (g *guard) close() {
 // are read first: read after entered, they could hide one that is still inside
 // behind one that came and went in between.
 func (s *stripe) idle() bool {
-	left := s.hits.Load() + s.misses.Load() + s.others.Load()
+	left := s.left.Load()
 	return s.entered.Load() == left
 }
 

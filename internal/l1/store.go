@@ -3,14 +3,13 @@ package l1
 import (
 	"errors"
 	"fmt"
-	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
 	"github.com/dgraph-io/ristretto/v2"
 
 	"github.com/tandemcache/tandem/internal/fence"
-	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 // Config describes a Store.
@@ -32,6 +31,7 @@ type Config struct {
 // key, whose collisions are told apart by the key in the entry.
 type Store[T any] struct {
 	cache    *ristretto.Cache[uint64, *Entry[T]] // nil: disabled
+	front    front[T]
 	fence    *fence.Fence
 	guard    *guard
 	clock    Clock
@@ -53,10 +53,12 @@ type Stats struct {
 }
 
 // Capacity returns how many entries of usual size a budget holds, the number of
-// slots that its fence should have.
+// slots that its fence should have. It is at most 4,194,304, what 2 GiB hold, so
+// that a budget that stands for "no limit" does not ask for tables of that size;
+// larger stores work with more collisions.
 func Capacity(maxBytes int64) int {
-	const usualBytes = 512
-	return int(min(max(maxBytes/usualBytes, 1), math.MaxInt32))
+	const usualBytes, most = 512, 1 << 22
+	return int(min(max(maxBytes/usualBytes, 1), most))
 }
 
 // New returns an empty store. It runs goroutines until Close.
@@ -80,9 +82,20 @@ func New[T any](cfg Config) (*Store[T], error) {
 	if cfg.Disabled {
 		return s, nil
 	}
-	cache, err := ristretto.NewCache(&ristretto.Config[uint64, *Entry[T]]{
-		NumCounters: counters(cfg.MaxBytes),
-		MaxCost:     cfg.MaxBytes,
+	cache, err := ristretto.NewCache(s.config(cfg.MaxBytes))
+	if err != nil {
+		return nil, fmt.Errorf("l1: %w", err)
+	}
+	s.cache = cache
+	s.front = newFront[T](Capacity(cfg.MaxBytes))
+	return s, nil
+}
+
+// config returns how ristretto is set up.
+func (s *Store[T]) config(maxBytes int64) *ristretto.Config[uint64, *Entry[T]] {
+	return &ristretto.Config[uint64, *Entry[T]]{
+		NumCounters: counters(maxBytes),
+		MaxCost:     maxBytes,
 		BufferItems: 64,
 		// The costs given here are bytes that include ristretto's own.
 		IgnoreInternalCost: true,
@@ -92,147 +105,42 @@ func New[T any](cfg Config) (*Store[T], error) {
 		OnReject:           s.onReject,
 		// No entry has a TTL, so there is nothing to sweep.
 		TtlTickerDurationInSec: 24 * 60 * 60,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("l1: %w", err)
 	}
-	s.cache = cache
-	return s, nil
 }
 
-// counters is the width of the policy's frequency sketch. Ten for each entry is
-// what its authors advise; at about five bytes each they would take a tenth of
-// the budget for entries of usual size, so half as many are used.
+// counters is the width of the policy's frequency sketch, which also sets after
+// how many accesses it forgets half: more of them make better decisions. Ten for
+// each entry is what its authors advise. These are 6 to 13 for each 512 bytes of
+// the budget, depending on where between two powers of two it lies: ristretto
+// rounds its tables up to powers of two, and a number of counters that fills
+// them both is what it gets for the memory of any smaller one. That memory is
+// 24 to 48 bytes for each 512 of the budget.
 func counters(maxBytes int64) int64 {
-	return max(5*int64(Capacity(maxBytes)), 1<<10)
+	const (
+		fill    = 0.8 // of a power of two; the Bloom filter beside it takes 9.6 bits a counter, of 8
+		minimum = 1 << 10
+	)
+	powerOfTwo := max(1<<bits.Len(uint(8*Capacity(maxBytes)-1)), minimum)
+	return int64(fill * float64(powerOfTwo))
 }
 
 // Clock returns the clock that the times of entries refer to.
 func (s *Store[T]) Clock() Clock { return s.clock }
 
-// Get returns what the store holds for key, whose hash is h, and what it may be
-// used for. The entry is nil if and only if the state is None.
-//
-// lease is the end of the caller's permission to serve from memory, in the time
-// of the store's clock: an entry that is read past it is demoted. math.MaxInt64
-// stands for no limit, and spares the clock if the entry has none either.
-//
-// A hit allocates nothing, takes no lock of this package and writes no cache
-// line that other running goroutines write.
-func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
-	g := s.guard.enter()
-	if g == nil {
-		return nil, None
-	}
-	if s.cache == nil {
-		g.misses.Add(1)
-		return nil, None
-	}
-	e, _ := s.cache.Get(h)
-	if e == nil || e.Key != key {
-		g.misses.Add(1)
-		return nil, None
-	}
-	trust := s.fence.Check(h, key, e.Stamp, &e.checked)
-	if mutant.On(mutant.NoStampCheck) {
-		trust = fence.Current
-	}
-	if trust == fence.Void || len(e.Tags) != 0 && !tagsHold(e.Tags) {
-		g.misses.Add(1)
-		return nil, None
-	}
-	state := Hit
-	if limit := min(e.settled, lease); limit != math.MaxInt64 || trust != fence.Current {
-		if now := s.clock.Now(); now >= limit || trust != fence.Current {
-			state = e.judge(now, trust == fence.Demoted || now >= lease)
-		}
-	}
-	if state < Due {
-		g.misses.Add(1)
-		if state == None {
-			return nil, None
-		}
-		return e, state
-	}
-	g.hits.Add(1)
-	return e, state
-}
-
-func tagsHold(tags []Tag) bool {
-	for i := range tags {
-		if tags[i].Cell.Load() != tags[i].Version {
-			return false
-		}
-	}
-	return true
-}
-
-// judge is the part of Get that most hits do not need.
-func (e *Entry[T]) judge(now int64, demoted bool) State {
-	switch {
-	case now >= e.UsableUntil:
-		return None
-	case now >= e.FreshUntil && demoted:
-		return StaleDemoted
-	case now >= e.FreshUntil:
-		return Stale
-	case demoted:
-		return Demoted
-	case now >= e.RefreshAt:
-		return Due
-	}
-	return Hit
-}
-
-// Put hands e to the store, which owns it from then on. bytes is the size of the
-// value; the key, the tags and the entry itself are added. Whether and when a
-// Get sees e is up to the store. Put never waits.
+// Put hands e to the store, which owns it from then on; one entry is put once.
+// bytes is the size of the value; the key, the tags and the entry itself are
+// added. Whether and for how long Get sees e is up to the store. Put never waits.
 func (s *Store[T]) Put(h uint64, e *Entry[T], bytes int64) {
 	if s.cache == nil {
 		return
 	}
-	g := s.guard.enter()
-	if g == nil {
+	at := s.guard.stripe()
+	if !s.guard.enter(at) {
 		return
 	}
-	s.prepare(e, bytes)
-	s.put(h, e)
-	g.others.Add(1)
-}
-
-// PutWait is Put that waits until the store has decided, and reports whether Get
-// sees e. It waits for puts that others have queued as well.
-func (s *Store[T]) PutWait(h uint64, e *Entry[T], bytes int64) bool {
-	if s.cache == nil {
-		return false
-	}
-	g := s.guard.enter()
-	if g == nil {
-		return false
-	}
-	s.prepare(e, bytes)
-	ok := s.putWait(h, e)
-	g.others.Add(1)
-	return ok
-}
-
-func (s *Store[T]) putWait(h uint64, e *Entry[T]) bool {
-	// Of two puts of a new key the one that was queued first stays. It is in
-	// place after the wait, so that the next try replaces it at once. Others may
-	// put and evict in between, therefore the tries are limited.
-	const tries = 3
-	for range tries {
-		taken := s.put(h, e)
-		s.cache.Wait()
-		got, _ := s.cache.Get(h)
-		if got == e {
-			return true
-		}
-		if taken && got == nil {
-			return false // not admitted
-		}
-	}
-	return false
+	defer at.leave()
+	s.prepare(h, e, bytes)
+	s.put(e)
 }
 
 // Drop frees the value that the store holds under h, if any. It is a hint about
@@ -241,16 +149,16 @@ func (s *Store[T]) Drop(h uint64) {
 	if s.cache == nil {
 		return
 	}
-	g := s.guard.enter()
-	if g == nil {
+	at := s.guard.stripe()
+	if !s.guard.enter(at) {
 		return
 	}
+	defer at.leave()
 	// GetTTL is the one lookup that does not count as an access. Only what is in
 	// place is replaced: for a new key the nil would be queued and take a slot.
 	if _, ok := s.cache.GetTTL(h); ok {
 		s.cache.Set(h, nil, s.overhead)
 	}
-	g.others.Add(1)
 }
 
 // Close frees everything and waits for calls under way and for the store's
@@ -258,7 +166,9 @@ func (s *Store[T]) Drop(h uint64) {
 func (s *Store[T]) Close() {
 	s.close.Do(func() {
 		s.guard.close()
-		s.cache.Close() // accepts nil
+		if s.cache != nil {
+			s.cache.Close()
+		}
 	})
 }
 

@@ -1,0 +1,121 @@
+package l1
+
+import (
+	"sync"
+
+	"github.com/dgraph-io/ristretto/v2"
+
+	"github.com/tandemcache/tandem/internal/fence"
+)
+
+// QueueLength is the number of places in ristretto's queue.
+const QueueLength = 32 * 1024
+
+// CostUnit is the precision of an entry's cost.
+const CostUnit = costUnit
+
+// Wait waits until what is queued has been applied.
+func (s *Store[T]) Wait() { s.cache.Wait() }
+
+// PolicyBytes is what the policy believes to be in the store.
+func (s *Store[T]) PolicyBytes() int64 { return s.cache.MaxCost() - s.cache.RemainingCost() }
+
+// Slack is how far a store may exceed its budget.
+func (s *Store[T]) Slack() int64 { return s.budget.slack }
+
+// Overhead is what an entry costs besides its value, key and tags.
+func (s *Store[T]) Overhead() int64 { return s.overhead }
+
+// Resident sums up what is really in the map.
+func (s *Store[T]) Resident() (entries, bytes int64) {
+	s.cache.IterValues(func(e *Entry[T]) bool {
+		if e != nil {
+			entries++
+			bytes += e.bytes()
+		}
+		return false
+	})
+	return entries, bytes
+}
+
+// PutWait is Put that waits until ristretto has decided, and reports whether it
+// keeps e.
+func (s *Store[T]) PutWait(h uint64, e *Entry[T], bytes int64) bool {
+	s.Put(h, e, bytes)
+	s.cache.Wait()
+	got, _ := s.cache.Get(h)
+	return got == e
+}
+
+// Fronted returns the entries in the front table and how many of them ristretto
+// does not hold. Nothing else may happen meanwhile.
+func (s *Store[T]) Fronted() (entries, strays int) {
+	for i := range s.front.slots {
+		e := s.front.slots[i].Load()
+		if e == nil {
+			continue
+		}
+		entries++
+		if got, _ := s.cache.Get(e.hash); got != e {
+			strays++
+		}
+	}
+	return entries, strays
+}
+
+// Entered returns how often ristretto was called so far.
+func (s *Store[T]) Entered() (n uint64) {
+	for i := range s.guard.stripes {
+		n += s.guard.stripes[i].entered.Load()
+	}
+	return n
+}
+
+// Inside returns how many calls are under way in ristretto.
+func (s *Store[T]) Inside() (n int) {
+	for i := range s.guard.stripes {
+		n += int(s.guard.stripes[i].entered.Load() - s.guard.stripes[i].left.Load())
+	}
+	return n
+}
+
+// Enter is what each call into ristretto begins with; leave is its end.
+func (s *Store[T]) Enter() (ok bool, leave func()) {
+	stripe := s.guard.stripe()
+	if !s.guard.enter(stripe) {
+		return false, func() {}
+	}
+	return true, stripe.leave
+}
+
+// Advance is what Get does with an entry that it found in ristretto.
+func (s *Store[T]) Advance(e *Entry[T]) { s.advance(e, true) }
+
+// NewStallable returns a store and a function that keeps the goroutine which
+// applies ristretto's queue from going on until release is called.
+func NewStallable[T any](cfg Config) (s *Store[T], stall func() (release func()), err error) {
+	s, err = New[T](cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	const key = 0xdead
+	held, let := make(chan struct{}), make(chan struct{})
+	config := s.config(cfg.MaxBytes)
+	config.OnReject = func(item *ristretto.Item[*Entry[T]]) {
+		s.onReject(item)
+		if item.Key == key {
+			close(held)
+			<-let
+		}
+	}
+	s.cache.Close()
+	s.cache, err = ristretto.NewCache(config)
+	return s, func() func() {
+		s.cache.Set(key, nil, s.cache.MaxCost()+1) // too large: rejected
+		<-held
+		return sync.OnceFunc(func() { close(let) })
+	}, err
+}
+
+// Fence returns the fence that judges the entries.
+func (s *Store[T]) Fence() *fence.Fence { return s.fence }

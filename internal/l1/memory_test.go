@@ -1,0 +1,100 @@
+//go:build !race
+
+package l1_test
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math"
+	"runtime"
+	"testing"
+
+	"github.com/dgraph-io/ristretto/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/fence"
+	"github.com/tandemcache/tandem/internal/l1"
+)
+
+// heap returns the bytes in use after everything unreachable is gone.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// The estimate of an entry's size is what bounds memory, so it is held against
+// the heap. Maps grow in steps, so the measured number depends on how full they
+// happen to be; the estimate must be close to the average over sizes.
+func TestMeasure_estimate(t *testing.T) {
+	const value = 200
+	seed := maphash.MakeSeed()
+	var sum float64
+	sizes := []int{40_000, 55_000, 70_000, 85_000, 100_000}
+	for _, n := range sizes {
+		s, err := l1.New[*[value]byte](l1.Config{MaxBytes: 1 << 30, Fence: fence.New(0)})
+		require.NoError(t, err)
+		before := heap()
+		for i := range n {
+			key := fmt.Sprintf("user:%011d", i) // 16 bytes
+			s.Put(maphash.String(seed, key), &l1.Entry[*[value]byte]{
+				Key: key, Value: new([value]byte), FreshUntil: math.MaxInt64,
+			}, value+8)
+			if i%1000 == 0 {
+				s.Wait()
+			}
+		}
+		s.Wait()
+		used := heap() - before
+		st := s.Stats()
+		require.EqualValues(t, n, st.Entries)
+		ratio := float64(used) / float64(st.Bytes)
+		t.Logf("%d entries: %d bytes each on the heap, %d estimated: ratio %.2f", n, used/int64(n), st.Bytes/int64(n), ratio)
+		sum += ratio
+		s.Close()
+	}
+	assert.InDelta(t, 1, sum/float64(len(sizes)), 0.15)
+}
+
+// DESIGN: an entry takes at most 1.3 times what bare ristretto takes for the
+// same values, kept as most callers keep them: a pointer under a string key,
+// with a TTL.
+func TestMeasure_memory(t *testing.T) {
+	const n, value = 50_000, 512
+	seed := maphash.MakeSeed()
+	before := heap()
+	bare, err := ristretto.NewCache(&ristretto.Config[string, *[value]byte]{NumCounters: 10 * n, MaxCost: 1 << 30, BufferItems: 64})
+	require.NoError(t, err)
+	for i := range n {
+		bare.SetWithTTL(fmt.Sprintf("user:%011d", i), new([value]byte), value, 1e13)
+		if i%1000 == 0 {
+			bare.Wait()
+		}
+	}
+	bare.Wait()
+	theirs := heap() - before
+	bare.Close()
+
+	before = heap()
+	s, err := l1.New[*[value]byte](l1.Config{MaxBytes: n * 1024, Fence: fence.New(l1.Capacity(n * 1024))})
+	require.NoError(t, err)
+	for i := range n {
+		key := fmt.Sprintf("user:%011d", i)
+		s.Put(maphash.String(seed, key), &l1.Entry[*[value]byte]{Key: key, Value: new([value]byte), FreshUntil: math.MaxInt64}, value)
+		if i%1000 == 0 {
+			s.Wait()
+		}
+	}
+	s.Wait()
+	ours := heap() - before
+	require.EqualValues(t, n, s.Stats().Entries)
+	s.Close()
+
+	ratio := float64(ours) / float64(theirs)
+	t.Logf("ristretto %d bytes an entry, l1 %d: ratio %.2f", theirs/n, ours/n, ratio)
+	assert.LessOrEqual(t, ratio, 1.3)
+	runtime.KeepAlive(bare)
+}
