@@ -6,6 +6,9 @@
 //   - A caller's context ends only that caller's wait. The load runs on a context
 //     of its own, which ends when the last waiter has left, at the time limit, or
 //     when the group closes.
+//   - A load may go on although nobody waits: one begun in the background, or one
+//     that a caller has left who had something else to answer with. [Slots] bounds
+//     their number.
 //   - A flight is joined only while its starter says that it is still valid, and
 //     while it is younger than a limit: else a later read could be answered with
 //     a value from before an invalidation. A flight that may not be joined goes

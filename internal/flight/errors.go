@@ -11,6 +11,8 @@ var (
 	// ErrClosed is what callers get from a group that was closed, those that were
 	// waiting included.
 	ErrClosed = errors.New("flight: closed")
+	// ErrSlow is what DoWithin returns when the result is not there in time.
+	ErrSlow = errors.New("flight: load is slow")
 	// ErrGoexit is what joiners get when the load ended its goroutine.
 	ErrGoexit = errors.New("flight: load called runtime.Goexit")
 

@@ -31,7 +31,9 @@ type flight[T any] struct {
 	// Guarded by shard.mu.
 	waiters    int
 	leaderLeft bool // nobody will raise a panic
+	lasting    bool // goes on when nobody waits; holds a slot until fn has returned
 	decided    bool // what run returns is settled: whoever still waits will get it, soon
+	returned   bool // fn has
 }
 
 // run is the function that singleflight executes. It must neither panic nor
@@ -99,8 +101,13 @@ func (f *flight[T]) land(out outcome[T]) {
 	orphaned := f.leaderLeft || f.decided
 	f.decided = true
 	f.landed <- out // buffered, and sent once: does not block
+	f.returned = true
+	lasting := f.lasting
 	delete(f.shard.running, f)
 	f.shard.mu.Unlock()
+	if lasting {
+		f.group.options.Slots.give()
+	}
 	f.group.running.Add(-1)
 	if out.panic != nil {
 		f.group.panics.Add(1)

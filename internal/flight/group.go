@@ -17,6 +17,9 @@ type Options struct {
 	Timeout time.Duration
 	// MaxAge is the age from which on a flight is not joined. 0: no limit.
 	MaxAge time.Duration
+	// Slots bounds the loads that nobody waits for: those begun by Background,
+	// and those left behind by DoWithin. Nil: no bound.
+	Slots *Slots
 	// OnPanic is told of a panic that no caller raises again, because the caller
 	// whose function it was has left. It is called on the load's goroutine and
 	// must not panic. May be nil.
@@ -76,6 +79,20 @@ func New[T any](o Options) *Group[T] {
 // [ErrClosed]. If the fn given panics, Do panics with the same value; if it
 // calls runtime.Goexit, so does Do.
 func (g *Group[T]) Do(ctx context.Context, key string, valid func() bool, fn func(context.Context) (T, error)) (v T, joined bool, err error) {
+	return g.do(ctx, nil, key, valid, fn)
+}
+
+// DoWithin is Do for a caller that has something else to answer with: when the
+// result is not there after limit it returns [ErrSlow], and the flight goes on
+// as one begun by Background does. If no slot is free for it, the caller leaves
+// as if its ctx had ended.
+func (g *Group[T]) DoWithin(ctx context.Context, limit time.Duration, key string, valid func() bool, fn func(context.Context) (T, error)) (v T, joined bool, err error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	return g.do(ctx, timer.C, key, valid, fn)
+}
+
+func (g *Group[T]) do(ctx context.Context, slow <-chan time.Time, key string, valid func() bool, fn func(context.Context) (T, error)) (v T, joined bool, err error) {
 	if ctx.Err() != nil {
 		return v, false, context.Cause(ctx)
 	}
@@ -83,7 +100,7 @@ func (g *Group[T]) Do(ctx context.Context, key string, valid func() bool, fn fun
 		v, err = fn(ctx)
 		return v, false, err
 	}
-	f, results, joined, err := g.board(ctx, key, valid, fn, false)
+	f, results, joined, err := g.board(ctx, key, valid, fn)
 	if err != nil {
 		return v, false, err
 	}
@@ -91,8 +108,13 @@ func (g *Group[T]) Do(ctx context.Context, key string, valid func() bool, fn fun
 	select {
 	case r := <-results:
 		out = r.Val.(*outcome[T])
+	case <-slow:
+		if f.leave(!joined, true) {
+			return v, joined, ErrSlow
+		}
+		out = (<-results).Val.(*outcome[T])
 	case <-ctx.Done():
-		if f.leave(!joined) {
+		if f.leave(!joined, false) {
 			return v, joined, context.Cause(ctx)
 		}
 		// Decided already, so it counts: the delivery is on its way.
@@ -111,17 +133,32 @@ func (g *Group[T]) Do(ctx context.Context, key string, valid func() bool, fn fun
 	return out.value, joined, out.err
 }
 
-// Background makes sure that a flight for key is under way and lasts although
+// Background makes sure that a flight for key is under way and goes on although
 // nobody waits for it: it begins one, or takes part in one that may be joined.
 // True: it began one with fn. A panic of that fn goes to OnPanic and, as an
-// error, to those who join. False also if the group is closed, or if ctx is that
-// of a load of this key.
+// error, to those who join. False also if no slot is free, if the group is
+// closed, or if ctx is that of a load of this key.
 func (g *Group[T]) Background(ctx context.Context, key string, valid func() bool, fn func(context.Context) (T, error)) bool {
 	if inside(ctx, g, key) {
 		return false
 	}
-	_, _, joined, err := g.board(ctx, key, valid, fn, true)
-	return err == nil && !joined
+	s := g.shardOf(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if f := s.open[key]; f != nil && f.joinable() {
+		f.lastLocked()
+		return false
+	}
+	if !g.options.Slots.take() {
+		return false
+	}
+	f := g.beginLocked(ctx, s, key, valid, fn)
+	f.lasting, f.leaderLeft = true, true
+	s.single.DoChan(key, f.run)
+	return true
 }
 
 // board joins the flight of key or begins one.
@@ -138,25 +175,35 @@ func (g *Group[T]) Background(ctx context.Context, key string, valid func() bool
 // A new flight forgets the key first, since a call whose run has returned stays
 // known to singleflight for a moment, and one that is unjoinable for as long as
 // it runs.
-func (g *Group[T]) board(ctx context.Context, key string, valid func() bool, fn func(context.Context) (T, error), background bool) (f *flight[T], results <-chan singleflight.Result, joined bool, err error) {
-	s := &g.shards[maphash.String(g.seed, key)%shards]
+func (g *Group[T]) board(ctx context.Context, key string, valid func() bool, fn func(context.Context) (T, error)) (f *flight[T], results <-chan singleflight.Result, joined bool, err error) {
+	s := g.shardOf(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, nil, false, ErrClosed
 	}
-	if f := s.open[key]; f != nil && f.joinable() {
-		f.waiters++
+	f = s.open[key]
+	if joined = f != nil && f.joinable(); joined {
 		g.collapsed.Add(1)
-		return f, s.single.DoChan(key, f.run), true, nil
+	} else {
+		f = g.beginLocked(ctx, s, key, valid, fn)
 	}
-	f = &flight[T]{
+	f.waiters++
+	return f, s.single.DoChan(key, f.run), joined, nil
+}
+
+func (g *Group[T]) shardOf(key string) *shard[T] {
+	return &g.shards[maphash.String(g.seed, key)%shards]
+}
+
+// beginLocked makes the flight of key that is joined from now on. The caller
+// must pass its run to singleflight before it unlocks s.
+func (g *Group[T]) beginLocked(ctx context.Context, s *shard[T], key string, valid func() bool, fn func(context.Context) (T, error)) *flight[T] {
+	f := &flight[T]{
 		group: g, shard: s, key: key, valid: valid, fn: fn,
-		started:    time.Now(),
-		landed:     make(chan outcome[T], 1),
-		ended:      make(chan struct{}),
-		waiters:    1,
-		leaderLeft: background,
+		started: time.Now(),
+		landed:  make(chan outcome[T], 1),
+		ended:   make(chan struct{}),
 	}
 	f.ctx, f.cancel = g.detach(ctx, key)
 	s.open[key] = f
@@ -164,7 +211,7 @@ func (g *Group[T]) board(ctx context.Context, key string, valid func() bool, fn 
 	g.loads.Add(1)
 	g.running.Add(1)
 	s.single.Forget(key)
-	return f, s.single.DoChan(key, f.run), false, nil
+	return f
 }
 
 // detach returns the context of a load: the caller's values, its own end.
@@ -192,9 +239,11 @@ func (f *flight[T]) joinable() bool {
 	return f.valid == nil || f.valid()
 }
 
-// leave takes a waiter away whose context has ended. False: the flight is decided
-// and the waiter must take the result. The last one to leave cancels the load.
-func (f *flight[T]) leave(leader bool) bool {
+// leave takes a waiter away whose context has ended or, with last, who will not
+// wait longer for a flight that should go on. False: the flight is decided and
+// the waiter must take the result. The last one to leave a flight that does not
+// go on by itself cancels the load.
+func (f *flight[T]) leave(leader, last bool) bool {
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
 	if f.decided {
@@ -202,12 +251,22 @@ func (f *flight[T]) leave(leader bool) bool {
 	}
 	f.leaderLeft = f.leaderLeft || leader
 	f.waiters--
-	if f.waiters == 0 {
+	if last {
+		f.lastLocked()
+	}
+	if f.waiters == 0 && !f.lasting {
 		// Nobody may join a load that is being canceled.
 		f.shard.withdraw(f)
 		f.cancel(errAbandoned)
 	}
 	return true
+}
+
+// lastLocked lets f go on when nobody waits for it, if there is a slot.
+func (f *flight[T]) lastLocked() {
+	if !f.lasting && !f.returned {
+		f.lasting = f.group.options.Slots.take()
+	}
 }
 
 // withdraw makes f unjoinable, if it is not already. s.mu is held.
