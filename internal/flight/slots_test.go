@@ -153,3 +153,14 @@ func TestGroup_DoWithin_panicAfterTheLeaderLeft(t *testing.T) {
 		require.Empty(t, panics)
 	})
 }
+
+func TestGroup_Background_panicReachesTheHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		panics := make(chan any, 2)
+		g := flight.New[string](flight.Options{OnPanic: func(_ string, p *flight.PanicError) { panics <- p.Value }})
+		require.True(t, g.Background(t.Context(), "k", nil, func(context.Context) (string, error) { panic("alone") }))
+		synctest.Wait()
+		require.Len(t, panics, 1)
+		require.Equal(t, "alone", <-panics)
+	})
+}

@@ -22,7 +22,7 @@ func testStore(t *testing.T, e *env) {
 		"lease": testLease, "lease seen": testLeaseSeen, "lease ttl": testLeaseTTL, "lease clock": testLeaseClock,
 		"renew": testRenew, "release": testRelease, "fill": testFill, "voided": testVoided,
 		"set": testSet, "set versioned": testSetVersioned, "delete": testDelete, "hold": testHold,
-		"not before": testNotBefore, "delete versioned": testDeleteVersioned, "floor": testFloor,
+		"not before": testNotBefore, "delete versioned": testDeleteVersioned, "floor": testFloor, "fill versioned": testFillVersioned,
 		"expire": testExpire, "begin end": testBeginEnd, "brackets": testBrackets, "brackets disturbed": testBracketsDisturbed,
 		"brackets over": testBracketsOver, "bracket hold": testBracketHold, "prefix": testPrefix,
 		"marker": testMarker, "raise": testRaise, "read many": testReadMany,

@@ -170,6 +170,31 @@ func testFloor(t *testing.T, s *scene) {
 	floor(9)
 }
 
+// testFillVersioned: a fill that carries a source version is held to the floor.
+func testFillVersioned(t *testing.T, s *scene) {
+	fill := func(source uint64) bool {
+		token := s.granted()
+		s.heard()
+		ok, err := s.Fill(t.Context(), s.key, token, s.sourced("filled", source), minute, []byte("stored"))
+		require.NoError(t, err)
+		if !ok {
+			assert.Empty(t, s.heard())
+			require.NoError(t, s.Release(t.Context(), s.key, token))
+		}
+		return ok
+	}
+	const high uint64 = 1<<63 + 300 // beyond what Lua's numbers tell apart
+	s.setVersioned("v", high)
+	assert.False(t, fill(high-1))
+	assert.EqualValues(t, high, s.wantValue("v").Source, "and the value stays")
+	assert.True(t, fill(high), "as new as what is there")
+	assert.True(t, fill(high+1))
+	assert.EqualValues(t, high+1, s.wantValue("filled").Source)
+	s.remove(DeleteOptions{Version: high + 9})
+	assert.False(t, fill(high+8), "the tombstone is a floor, and so is the placeholder over it")
+	assert.True(t, fill(high+9))
+}
+
 func testExpire(t *testing.T, s *scene) {
 	s.heard()
 	require.NoError(t, s.Expire(t.Context(), s.key, []byte("nothing there")))

@@ -124,6 +124,9 @@ func (m *Memory) Fill(ctx context.Context, key string, token Token, rec []byte, 
 		if !s.holds(token) || s.head.Kind == KindWriter {
 			return
 		}
+		if source := binary.BigEndian.Uint64(rec[offSource:]); source != 0 && source < s.floor() {
+			return
+		}
 		if !s.store(rec, ttl) {
 			s.err = errFull
 			return

@@ -247,9 +247,12 @@ if kind == 'r' then remove() else redis.call('SETRANGE', K, 20, '\196\016' .. Z1
 return 1
 `
 
-// luaFill: token, record, milliseconds.
+// luaFill: token, record, milliseconds. A record that carries a version of its
+// source is compared with the floor, one without is not.
 const luaFill = `
 if not holds(ARGV[4]) or kind == 'w' then return 0 end
+local source = sub(ARGV[5], 51, 58)
+if source ~= Z8 and less(source, floor) then return 0 end
 local refused = store(ARGV[5], tonumber(ARGV[6]))
 if refused then return refused end
 publish()

@@ -39,8 +39,9 @@ type Store interface {
 	// Release gives a lease back. It changes nothing if token no longer holds it.
 	Release(ctx context.Context, key string, token Token) error
 	// Fill stores rec for ttl (0: no expiry) if token still holds the lease,
-	// whether or not its time is over. False: it does not, nothing was stored.
-	// msg is published only if rec was stored.
+	// whether or not its time is over. False: it does not, or rec carries
+	// a source version lower than one that was stored or deleted here before;
+	// nothing was stored. msg is published only if rec was stored.
 	Fill(ctx context.Context, key string, token Token, rec []byte, ttl time.Duration, msg []byte) (bool, error)
 
 	// Set stores rec whatever stands there, but for a writer's placeholder that
