@@ -32,6 +32,10 @@ type Cache[T any] struct {
 	cell    versionCell
 	voided  broadcast // of clears
 
+	failures   pauses       // values for which the loader has just failed
+	refreshes  pauses       // values for which a background load has just begun
+	complained atomic.Int64 // when the last error was logged that no caller sees
+
 	counts counts
 }
 
@@ -114,6 +118,7 @@ func build[T any](n *Node, name string, opts Options[T]) (*Cache[T], error) {
 	c.flights = flight.New[*l1.Entry[T]](flight.Options{
 		Timeout: opts.LoadTimeout,
 		MaxAge:  joinable,
+		Slots:   n.background,
 		OnPanic: func(key string, p *flight.PanicError) {
 			n.log.Warn("tier: loader panicked after its caller had left", "cache", name, "key", key, "panic", p.Value, "stack", string(p.Stack))
 		},

@@ -31,6 +31,8 @@ const (
 	defaultTimeout    = 200 * time.Millisecond
 	defaultHeartbeat  = time.Second
 	defaultMaxPending = 65_536
+
+	defaultMaxBackground = 256
 )
 
 // Config describes a [Node]. The zero value is a working node without Redis:
@@ -81,6 +83,12 @@ type Config struct {
 	// Past it they are folded into clearing the caches concerned. Default
 	// 65,536.
 	MaxPending int
+
+	// MaxBackground is how many loads may run in the background at once, over
+	// all caches: those of Options.RefreshAt, and those that Options.SoftTimeout
+	// leaves behind. What is more is skipped, and tried again by a later read;
+	// NodeStats.Background counts it. Default 256.
+	MaxBackground int
 
 	// Bus connects nodes without Redis in one process, for tests. It must be
 	// nil on a node with Redis, whose bus is Redis pub/sub.
@@ -142,6 +150,9 @@ func (c Config) resolve() (Config, error) {
 	if c.MaxPending < 0 {
 		fault("MaxPending: %d is negative (0 means %d)", c.MaxPending, defaultMaxPending)
 	}
+	if c.MaxBackground < 0 {
+		fault("MaxBackground: %d is negative (0 means %d)", c.MaxBackground, defaultMaxBackground)
+	}
 	if len(faults) > 0 {
 		return Config{}, fmt.Errorf("tier: config: %w", errors.Join(faults...))
 	}
@@ -150,6 +161,7 @@ func (c Config) resolve() (Config, error) {
 	orDefault(&c.Timeout, defaultTimeout)
 	orDefault(&c.Heartbeat, defaultHeartbeat)
 	orDefault(&c.MaxPending, defaultMaxPending)
+	orDefault(&c.MaxBackground, defaultMaxBackground)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

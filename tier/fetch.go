@@ -2,8 +2,11 @@ package tier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/tandemcache/tandem/internal/l1"
 )
 
 // Fill is what the function given to [Cache.Fetch] is told, and what it decides
@@ -48,12 +51,83 @@ type Fill[T any] struct {
 func (c *Cache[T]) Fetch(ctx context.Context, key string, fill func(context.Context, *Fill[T]) (T, error)) (T, error) {
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
-	if state.Fresh() {
+	if state == l1.Hit {
 		return c.answer(e)
 	}
-	if fill == nil {
-		var zero T
-		return zero, fmt.Errorf("tier: cache %q: Fetch %.80q: fill is nil", c.name, key)
+	return c.getOrLoad(ctx, request[T]{key, h, Fill[T]{}, fill}, e, state)
+}
+
+// mistakeError says that a loader decided what it cannot mean.
+type mistakeError struct{ err error }
+
+func (e *mistakeError) Error() string { return e.err.Error() }
+
+func (e *mistakeError) Unwrap() error { return e.err }
+
+// result is what a loader came to.
+type result[T any] struct {
+	entry   *l1.Entry[T] // key and value, or the fact that there is none
+	payload []byte       // the value encoded, if it is the previous one
+	ttl     time.Duration
+	keep    bool
+	source  uint64
+	took    time.Duration
+}
+
+// call runs the loader, counts it, and resolves what it decided.
+func (f *filling[T]) call(ctx context.Context) (result[T], error) {
+	c := f.c
+	said := f.given
+	old := f.previous()
+	if old != nil {
+		said.Stale, said.HasStale = c.give(old)
 	}
-	return c.getOrLoad(ctx, key, h, e, Fill[T]{}, fill)
+	c.counts.loads.Add(1)
+	begun := time.Now()
+	v, err := f.load(ctx, &said)
+	took := time.Since(begun)
+	negative := errors.Is(err, ErrNotFound)
+	if err != nil && !negative {
+		c.counts.loadErrors.Add(1)
+		return result[T]{}, err
+	}
+	res, err := f.resolve(v, negative, old, &said)
+	res.took = took
+	if err != nil {
+		return res, &mistakeError{fmt.Errorf("tier: cache %q: loader of %.80q: %w", c.name, f.key, err)}
+	}
+	return res, nil
+}
+
+// resolve makes of what the loader said what is to be done.
+func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]) (result[T], error) {
+	c := f.c
+	res := result[T]{
+		entry: &l1.Entry[T]{Key: f.key, Value: v, Negative: negative},
+		ttl:   said.TTL, source: said.Version,
+	}
+	if err := checkTTL(said.TTL); err != nil {
+		return res, fmt.Errorf("Fill.TTL: %w", err)
+	}
+	if said.TTL == 0 {
+		res.ttl = c.opts.TTL
+	}
+	res.keep = !said.NoStore && (res.ttl > 0 || res.ttl == NoExpiry)
+	switch {
+	case negative:
+		var zero T
+		res.entry.Value = zero
+		res.ttl = c.opts.NegativeTTL
+		if res.ttl < 0 {
+			// Nothing is to be remembered, but what is there is known to be wrong.
+			res.ttl = minTTL
+			res.keep = res.keep && (f.r.entry != nil || f.r.stale != nil)
+		}
+	case said.NotModified && old == nil:
+		return res, errors.New("Fill.NotModified: there is no previous value")
+	case said.NotModified:
+		res.entry.Value = old.Value
+		res.payload = f.r.payload
+	}
+	return res, nil
 }

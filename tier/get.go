@@ -37,7 +37,7 @@ type Item[T any] struct {
 	Tier  Tier
 	Age   time.Duration // since it was stored
 	TTL   time.Duration // how long it stays fresh; NoExpiry: for ever
-	Stale bool          // served although it could not be verified, because Redis does not answer
+	Stale bool          // past its TTL, or served from memory unverified because Redis does not answer
 	Tags  []string
 }
 
@@ -60,7 +60,7 @@ func (c *Cache[T]) Get(ctx context.Context, key string) (T, bool) {
 	if state.Fresh() {
 		return c.give(e)
 	}
-	e, _, err := c.find(ctx, key, h, e)
+	e, _, _, err := c.find(ctx, key, h, e, false)
 	if err != nil {
 		var zero T
 		return zero, false
@@ -76,50 +76,63 @@ func (c *Cache[T]) give(e *l1.Entry[T]) (T, bool) {
 	return c.opts.Clone(e.Value), true
 }
 
-// find looks in L2, and falls back to what L1 held while Redis does not answer.
+// find looks in L2, and falls back to what L1 held while Redis does not answer:
+// fresh is false then. With past it also returns what L2 holds past its time.
 // The error is ErrNotFound, ErrUnavailable, ErrKey or ErrClosed.
-func (c *Cache[T]) find(ctx context.Context, key string, h uint64, old *l1.Entry[T]) (e *l1.Entry[T], stale bool, err error) {
+func (c *Cache[T]) find(ctx context.Context, key string, h uint64, old *l1.Entry[T], past bool) (e *l1.Entry[T], tier Tier, fresh bool, err error) {
 	if err := checkKey(c.name, key); err != nil {
-		return nil, false, err
+		return nil, 0, false, err
 	}
 	if err := c.node.enter(); err != nil {
-		return nil, false, err
+		return nil, 0, false, err
 	}
 	defer c.node.leave()
 	r := c.look(ctx, key, h, c.budget(), old)
-	switch r.outcome {
-	case hit:
-		return r.entry, false, nil
-	case down:
+	switch {
+	case r.outcome == hit:
+		c.counts.hitsL2.Add(1)
+		return r.entry, TierL2, true, nil
+	case r.outcome == down:
 		if e := c.usable(h, old); e != nil {
-			return e, true, nil
+			return e, TierL1, false, nil
 		}
-		c.counts.misses.Add(1)
-		return nil, false, fmt.Errorf("%w: cache %q: %w", ErrUnavailable, c.name, r.err)
+		err = fmt.Errorf("%w: cache %q: %w", ErrUnavailable, c.name, r.err)
+	case past && r.stale != nil:
+		c.counts.staleServed.Add(1)
+		return r.stale, TierL2, false, nil
+	default:
+		err = ErrNotFound
 	}
 	c.counts.misses.Add(1)
-	return nil, false, ErrNotFound
+	return nil, 0, false, err
 }
 
 func (c *Cache[T]) budget() *budget { return &budget{left: c.node.cfg.Timeout} }
 
 // Lookup is Get for whom a miss and an outage differ, with what is known about
-// the value. The error is ErrNotFound if no tier holds a fresh value,
-// ErrUnavailable if Redis could not be asked and L1 has nothing to serve, ErrKey
-// or ErrClosed. Item.Stale marks a value from L1 that is served because Redis
-// does not answer. Round trips as for Get.
+// the value. Item.Stale marks what Get does not return: a value past its TTL that
+// L2 still holds (see Options.StaleFor, [Cache.Expire]); and what it does, a value
+// from L1 that could not be verified because Redis does not answer.
+//
+// The error is ErrNotFound if no tier holds a value, ErrUnavailable if Redis
+// could not be asked and L1 has nothing to serve, ErrKey or ErrClosed. Round
+// trips as for Get.
 func (c *Cache[T]) Lookup(ctx context.Context, key string) (Item[T], error) {
+	return c.lookup(ctx, key, true)
+}
+
+// lookup is Lookup, and without past only of what Get returns too.
+func (c *Cache[T]) lookup(ctx context.Context, key string, past bool) (Item[T], error) {
 	h := c.hash(key)
 	item := Item[T]{Tier: TierL1}
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
 	if !state.Fresh() {
+		var fresh bool
 		var err error
-		if e, item.Stale, err = c.find(ctx, key, h, e); err != nil {
+		if e, item.Tier, fresh, err = c.find(ctx, key, h, e, past); err != nil {
 			return Item[T]{}, err
 		}
-		if !item.Stale {
-			item.Tier = TierL2
-		}
+		item.Stale = !fresh
 	}
 	value, ok := c.give(e)
 	if !ok {
@@ -128,7 +141,9 @@ func (c *Cache[T]) Lookup(ctx context.Context, key string) (Item[T], error) {
 	item.Value = value
 	now := c.node.clock.Now()
 	item.Age = time.Duration(max(now-e.StoredAt, 0))
-	item.TTL = left(e, now)
+	if !item.Stale || item.Tier == TierL1 {
+		item.TTL = left(e, now) // else its time is over, be it by Expire
+	}
 	return item, nil
 }
 
@@ -144,13 +159,13 @@ func left[T any](e *l1.Entry[T], now int64) time.Duration {
 // Exists reports whether Get would return a value. Effects and round trips are
 // those of Get.
 func (c *Cache[T]) Exists(ctx context.Context, key string) bool {
-	_, err := c.Lookup(ctx, key)
+	_, err := c.lookup(ctx, key, false)
 	return err == nil
 }
 
 // TTL returns how long the value of key stays fresh, NoExpiry if for ever, and
 // true; or false if there is none. Effects and round trips are those of Get.
 func (c *Cache[T]) TTL(ctx context.Context, key string) (time.Duration, bool) {
-	item, err := c.Lookup(ctx, key)
+	item, err := c.lookup(ctx, key, false)
 	return item.TTL, err == nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
 	"github.com/tandemcache/tandem/internal/mutant"
+	"github.com/tandemcache/tandem/invalidation"
 )
 
 const (
@@ -57,15 +58,14 @@ const (
 func (c *Cache[T]) GetOrSet(ctx context.Context, key string, ttl time.Duration, load func(context.Context) (T, error)) (T, error) {
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
-	if state.Fresh() {
+	if state == l1.Hit {
 		return c.answer(e)
 	}
-	if load == nil {
-		var zero T
-		return zero, fmt.Errorf("tier: cache %q: GetOrSet %.80q: load is nil", c.name, key)
+	var fill loader[T]
+	if load != nil {
+		fill = func(ctx context.Context, _ *Fill[T]) (T, error) { return load(ctx) }
 	}
-	fill := func(ctx context.Context, _ *Fill[T]) (T, error) { return load(ctx) }
-	return c.getOrLoad(ctx, key, h, e, Fill[T]{TTL: ttl}, fill)
+	return c.getOrLoad(ctx, request[T]{key, h, Fill[T]{TTL: ttl}, fill}, e, state)
 }
 
 // answer is give with the absence as an error.
@@ -77,61 +77,131 @@ func (c *Cache[T]) answer(e *l1.Entry[T]) (T, error) {
 	return v, nil
 }
 
-// getOrLoad is the one way past L1 for GetOrSet and Fetch. given is the Fill as
-// the function will find it.
-func (c *Cache[T]) getOrLoad(ctx context.Context, key string, h uint64, old *l1.Entry[T], given Fill[T], fill func(context.Context, *Fill[T]) (T, error)) (T, error) {
+// loader is the function of Fetch. That of GetOrSet is one that leaves its Fill
+// as it is.
+type loader[T any] func(context.Context, *Fill[T]) (T, error)
+
+// request is what a caller of GetOrSet or Fetch asks for.
+type request[T any] struct {
+	key   string
+	hash  uint64
+	given Fill[T] // as the loader will find it
+	load  loader[T]
+}
+
+// getOrLoad is the one way past a plain hit in L1, which found e in state.
+func (c *Cache[T]) getOrLoad(ctx context.Context, req request[T], e *l1.Entry[T], state l1.State) (T, error) {
 	var zero T
-	if _, err := c.ttlOf(given.TTL); err != nil {
+	if state.Fresh() {
+		if req.load != nil {
+			c.refresh(ctx, req, e)
+		}
+		return c.answer(e)
+	}
+	if req.load == nil {
+		return zero, fmt.Errorf("tier: cache %q: load is nil, the function for %.80q", c.name, req.key)
+	}
+	if _, err := c.ttlOf(req.given.TTL); err != nil {
 		return zero, err
 	}
-	if err := checkKey(c.name, key); err != nil {
-		return zero, err
+	if state == l1.Stale && c.resting(e) {
+		return c.serve(e)
 	}
-	r, err := c.firstLook(ctx, key, h, old)
+	b := c.budget()
+	r, err := c.lookFor(ctx, req, b, e)
 	if err != nil {
 		return zero, err
 	}
 	switch r.outcome {
 	case hit:
+		c.counts.hitsL2.Add(1)
+		if c.node.clock.Now() >= c.refreshAt(r.entry) {
+			c.refresh(ctx, req, r.entry)
+		}
 		return c.answer(r.entry)
 	case down:
-		if e := c.usable(h, old); e != nil {
+		if e := c.usable(req.hash, e); e != nil {
 			return c.answer(e)
+		}
+		if c.lasting(req.hash, e) {
+			r.stale = e
+		}
+	}
+	if r.stale != nil {
+		switch {
+		case c.failures.on(r.stale.Record, c.node.clock.Now()):
+			return c.serve(r.stale)
+		case c.opts.SoftTimeout < 0 && r.outcome == missed:
+			c.refresh(ctx, req, r.stale)
+			return c.serve(r.stale)
 		}
 	}
 	c.counts.misses.Add(1)
-	// The flight may be joined while nothing it could have read was invalidated.
-	valid := func() bool { return c.fence.State(h, key, r.stamp) == fence.Current || mutant.On(mutant.PlainJoin) }
-	e, _, err := c.flights.Do(ctx, key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
-		f := filling[T]{c: c, key: key, hash: h, given: given, fill: fill, r: r}
-		return f.run(ctx)
-	})
-	if errors.Is(err, flight.ErrClosed) {
-		return zero, ErrClosed
-	}
-	if err != nil {
-		return zero, err
-	}
-	return c.answer(e)
+	return c.load(ctx, req, r, b)
 }
 
-func (c *Cache[T]) firstLook(ctx context.Context, key string, h uint64, old *l1.Entry[T]) (reading[T], error) {
+// lookFor is look for a caller of GetOrSet or Fetch, within what Close waits
+// for. The error is ErrKey or ErrClosed.
+func (c *Cache[T]) lookFor(ctx context.Context, req request[T], b *budget, old *l1.Entry[T]) (reading[T], error) {
+	if err := checkKey(c.name, req.key); err != nil {
+		return reading[T]{}, err
+	}
 	if err := c.node.enter(); err != nil {
 		return reading[T]{}, err
 	}
 	defer c.node.leave()
-	return c.look(ctx, key, h, c.budget(), old), nil
+	return c.look(ctx, req.key, req.hash, b, old), nil
+}
+
+// load runs the loader, or joins who does, and answers with what comes of it or,
+// if that is nothing or late, with the value of r that is past its time.
+func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *budget) (T, error) {
+	var zero T
+	for {
+		e, joined, err := c.fly(ctx, req, r)
+		switch {
+		case err == nil:
+			return c.answer(e)
+		case errors.Is(err, flight.ErrSlow):
+			if c.lasting(req.hash, r.stale) {
+				return c.serve(r.stale)
+			}
+			r.stale = nil // invalidated meanwhile: there is only the load to wait for
+		case joined && errors.Is(err, errDropped):
+		case errors.Is(err, flight.ErrClosed):
+			return zero, ErrClosed
+		default:
+			return c.fallback(ctx, req, r, b, err)
+		}
+	}
+}
+
+// fly is one flight of the key. It is [flight.ErrSlow] when it takes longer than
+// there is reason to wait.
+//
+// While Redis does not answer there is always reason: what is loaded is not
+// stored, so that a load that nobody waits for would be for nothing.
+func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1.Entry[T], joined bool, err error) {
+	// The flight may be joined while nothing it could have read was invalidated.
+	valid := func() bool {
+		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current || mutant.On(mutant.PlainJoin)
+	}
+	run := func(ctx context.Context) (*l1.Entry[T], error) {
+		f := filling[T]{c: c, request: req, r: r}
+		return f.run(ctx)
+	}
+	if r.stale != nil && r.outcome == missed && c.opts.SoftTimeout > 0 {
+		return c.flights.DoWithin(ctx, c.opts.SoftTimeout, req.key, valid, run)
+	}
+	return c.flights.Do(ctx, req.key, valid, run)
 }
 
 // filling is one load of one key: it asks for the lease, runs the loader, and
 // stores the result where that is allowed.
 type filling[T any] struct {
-	c     *Cache[T]
-	key   string
-	hash  uint64
-	given Fill[T] // as fill will find it
-	fill  func(context.Context, *Fill[T]) (T, error)
-	r     reading[T] // the latest look
+	c *Cache[T]
+	request[T]
+	r reading[T] // the latest look
 }
 
 // run returns the entry with the value for the callers of the flight.
@@ -174,6 +244,7 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 		}
 		f.r = c.look(ctx, f.key, f.hash, b, nil)
 		if f.r.outcome == hit {
+			c.counts.hitsL2.Add(1)
 			return f.r.entry, nil
 		}
 	}
@@ -198,48 +269,6 @@ func (f *filling[T]) unstored(ctx context.Context) (*l1.Entry[T], error) {
 	return res.entry, nil
 }
 
-// result is what the loader came to.
-type result[T any] struct {
-	entry  *l1.Entry[T] // key and value, or the fact that there is none
-	ttl    time.Duration
-	keep   bool
-	source uint64
-	took   time.Duration
-}
-
-// call runs the loader, counts it, and resolves what it decided.
-func (f *filling[T]) call(ctx context.Context) (result[T], error) {
-	c := f.c
-	c.counts.loads.Add(1)
-	begun := time.Now()
-	said := f.given
-	v, err := f.fill(ctx, &said)
-	res := result[T]{
-		entry: &l1.Entry[T]{Key: f.key, Value: v, Negative: errors.Is(err, ErrNotFound)},
-		took:  time.Since(begun), source: said.Version,
-	}
-	if err != nil && !res.entry.Negative {
-		c.counts.loadErrors.Add(1)
-		return res, err
-	}
-	ttl, err := c.ttlOf(said.TTL)
-	switch {
-	case err != nil:
-		return res, fmt.Errorf("%w: Fill.TTL of %.80q", err, f.key)
-	case said.NotModified:
-		return res, fmt.Errorf("tier: cache %q: Fill.NotModified of %.80q: there is no previous value", c.name, f.key)
-	}
-	res.keep = !said.NoStore && (ttl > 0 || ttl == NoExpiry)
-	if res.entry.Negative {
-		var zero T
-		res.entry.Value = zero
-		ttl = c.opts.NegativeTTL
-		res.keep = res.keep && ttl > 0
-	}
-	res.ttl = ttl
-	return res, nil
-}
-
 // underLease runs the loader while the lease is renewed, and stores the result
 // if the lease still stands. The lease is given back when there is nothing to
 // store, also on a panic.
@@ -262,8 +291,8 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 		return res.entry, nil
 	}
 	w, err := c.encode(making[T]{
-		key: f.key, value: res.entry.Value, negative: res.entry.Negative, ttl: c.jittered(res.ttl),
-		version: f.r.version, source: res.source, took: res.took,
+		key: f.key, value: res.entry.Value, negative: res.entry.Negative, payload: res.payload,
+		ttl: c.jittered(res.ttl), version: f.r.version, source: res.source, took: res.took,
 	})
 	if err != nil {
 		c.counts.fillsRefused.Add(1)
@@ -271,26 +300,48 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 		return res.entry, nil
 	}
 	stop() // a renewal must not cross the fill
-	filled = f.store(ctx, token, w)
-	if filled {
-		c.keep(f.hash, w.entry, w.bytes, f.r.stamp)
-		return w.entry, nil
+	if filled = f.store(ctx, token, w); !filled {
+		c.counts.fillsRefused.Add(1)
+		return res.entry, nil
 	}
-	c.counts.fillsRefused.Add(1)
-	return res.entry, nil
+	return w.entry, nil
 }
 
-// store fills the key with what was encoded. A caller that leaves at this point does not
-// keep the others, and the next, from the value: the context is detached.
+// store fills the key with what was encoded, in both tiers, and tells the other
+// nodes if what they hold as fresh has changed. A caller that leaves at this
+// point does not keep the others, and the next, from the value: the context is
+// detached.
 func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) bool {
-	if err := f.c.node.enter(); err != nil {
+	c := f.c
+	if err := c.node.enter(); err != nil {
 		return false
 	}
-	defer f.c.node.leave()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.c.node.cfg.Timeout)
+	defer c.node.leave()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.node.cfg.Timeout)
 	defer cancel()
-	ok, err := f.c.node.store.Fill(ctx, w.redisKey, token, w.record, w.redisTTL, nil)
-	return ok && err == nil
+	if !f.changes(w) {
+		ok, err := c.node.store.Fill(ctx, w.redisKey, token, w.record, w.redisTTL, nil)
+		if !ok || err != nil {
+			return false
+		}
+		c.keep(f.hash, w.entry, w.bytes, f.r.stamp)
+		return true
+	}
+	nt, err := c.node.member.compose(invalidation.Message{Kind: invalidation.KindKeys, Cache: c.name, Keys: []string{f.key}})
+	if err != nil {
+		return false
+	}
+	ok, err := c.node.store.Fill(ctx, w.redisKey, token, w.record, w.redisTTL, nt.bytes)
+	c.node.member.settle(nt, ok && err == nil)
+	if !ok || err != nil {
+		return false
+	}
+	// The stamp moves, as after a Set: a slow reader of this node that found the
+	// old value in L2, still fresh, must not put it over the new one.
+	if st, ok := c.fence.Confirm(f.hash, f.r.stamp); ok {
+		c.keep(f.hash, w.entry, w.bytes, st)
+	}
+	return true
 }
 
 func (f *filling[T]) release(ctx context.Context, token l2.Token) {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/internal/connect"
+	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/journal"
 	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
@@ -40,6 +41,8 @@ type Node struct {
 	member *member
 	debts  *journal.Journal
 	payer  *payer
+
+	background *flight.Slots // loads of all caches that nobody waits for
 
 	ctx    context.Context // ends with Close; background work runs under it
 	cancel context.CancelFunc
@@ -93,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, id: invalidation.NewNodeID(), seed: maphash.MakeSeed(),
 		clock: l1.NewClock(), debts: journal.New(cfg.MaxPending), spaces: make(map[string]space),
-		counters: make(map[string]*Counter),
+		counters: make(map[string]*Counter), background: flight.NewSlots(cfg.MaxBackground),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.payer = newPayer(n)

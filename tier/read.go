@@ -19,7 +19,7 @@ import (
 type outcome uint8
 
 const (
-	missed outcome = iota // nothing usable there: load, and store under a lease
+	missed outcome = iota // nothing fresh there: load, and store under a lease
 	hit                   // entry holds a value, or the fact that there is none
 	owed                  // an invalidation is owed: load, store nothing
 	down                  // Redis did not answer: fall back, or load and store nothing
@@ -31,10 +31,12 @@ type reading[T any] struct {
 	outcome outcome
 	stamp   fence.Stamp // taken before the look
 	entry   *l1.Entry[T]
-	bytes   int64   // size of the entry's value
-	seen    l2.Seen // what a lease depends on
-	version uint64  // the cache's version that a fill stores
-	err     error   // why it is down
+	stale   *l1.Entry[T] // instead of entry: a value that only age or Expire has ended
+	bytes   int64        // size of the value
+	payload []byte       // the value as it is stored
+	seen    l2.Seen      // what a lease depends on
+	version uint64       // the cache's version that a fill stores
+	err     error        // why it is down
 }
 
 // budget is the Redis time that one read may still spend.
@@ -84,8 +86,11 @@ func (c *Cache[T]) look(ctx context.Context, key string, h uint64, b *budget, ol
 		if !c.fence.Trusted(st) && !mutant.On(mutant.NoReplyCheck) {
 			continue
 		}
-		if r.outcome == hit {
+		switch {
+		case r.outcome == hit:
 			c.keep(h, r.entry, r.bytes, st)
+		case r.stale != nil:
+			c.keepStale(h, r.stale, r.bytes, st, old)
 		}
 		return r
 	}
@@ -113,13 +118,13 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 	if version == 0 {
 		return reading[T]{outcome: blind}
 	}
-	r := reading[T]{outcome: missed, seen: reply.Seen(), version: version}
-	r.entry, r.bytes = c.judge(key, rkey, &reply, version, old)
-	if r.entry != nil {
-		r.outcome = hit
-		c.counts.hitsL2.Add(1)
+	r := reading[T]{outcome: missed, version: version, payload: reply.Record.Payload}
+	e, bytes, fresh := c.judge(key, rkey, &reply, version, old)
+	r.bytes, r.seen = bytes, reply.Seen() // after judge: it may have found the payload corrupt
+	if fresh {
+		r.outcome, r.entry = hit, e
 	} else {
-		r.seen = reply.Seen() // judge may have found the payload corrupt
+		r.stale = e
 	}
 	return r
 }
@@ -182,26 +187,26 @@ func (c *Cache[T]) tookVersion(ticket, floor, version uint64) uint64 {
 // is no value of this cache, but codecs may add a little to what they encode.
 func (c *Cache[T]) payloadLimit() int { return c.opts.MaxValueBytes }
 
-// judge returns the entry that reply makes, nil if it makes none.
-func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old *l1.Entry[T]) (e *l1.Entry[T], bytes int64) {
+// judge returns the entry that reply makes, nil if it makes none, and whether
+// it is fresh. One that is not may serve as a fallback: age or Expire ended it,
+// and nothing else.
+func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old *l1.Entry[T]) (e *l1.Entry[T], bytes int64, fresh bool) {
 	rec := &reply.Record
 	switch {
 	case reply.State == l2.StateAbsent:
-		return nil, 0
+		return nil, 0, false
 	case reply.State != l2.StateRecord:
 		c.counts.decodeErrors.Add(1)
-		return nil, 0
-	case !rec.Kind.HasBody() || rec.Soft || len(rec.Tags) > 0,
+		return nil, 0, false
+	case !rec.Kind.HasBody() || len(rec.Tags) > 0,
 		rec.Schema != c.schema && !mutant.On(mutant.NoSchema),
 		rec.CacheVersion != version && !mutant.On(mutant.NoVersion):
-		return nil, 0
+		return nil, 0, false
 	}
-	left := int64(math.MaxInt64)
 	now := c.node.store.Now(rkey)
-	if rec.FreshUntil != 0 {
-		if left = (rec.FreshUntil - now) * int64(time.Microsecond); left <= 0 {
-			return nil, 0
-		}
+	life := lifeOf(rec, now)
+	if life.usable <= 0 {
+		return nil, 0, false
 	}
 	e = &l1.Entry[T]{Key: key, Record: rec.Version, Negative: rec.Kind == l2.KindNegative}
 	if !e.Negative {
@@ -210,7 +215,7 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old 
 		} else if err := codec.DecodeFor(c.opts.Codec, rec.Payload, rkey, &e.Value); err != nil {
 			c.counts.decodeErrors.Add(1)
 			reply.State = l2.StateCorrupt
-			return nil, 0
+			return nil, 0, false
 		}
 	}
 	mono := c.node.clock.Now()
@@ -219,16 +224,50 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old 
 	if rec.FreshUntil != 0 {
 		e.TTL = time.Duration(rec.FreshUntil-rec.StoredAt) * time.Microsecond
 	}
-	c.limit(e, mono, left)
-	return e, c.bytesOf(e, len(rec.Payload))
+	c.limit(e, mono, life)
+	return e, c.bytesOf(e, len(rec.Payload)), life.fresh > 0
 }
 
-// limit sets how long an entry is fresh: never longer than its record, nor
+// life is how long a value may still be used, in nanoseconds: as fresh, and at
+// all. math.MaxInt64 is for ever.
+type life struct{ fresh, usable int64 }
+
+// lifeOf returns the life of rec at now, on the clock of Redis. That nothing is
+// there is remembered for its time and no longer: it is never a fallback.
+func lifeOf(rec *l2.Record, now int64) life {
+	left := func(until int64) int64 {
+		if until == 0 || until-now > math.MaxInt64/int64(time.Microsecond) {
+			return math.MaxInt64
+		}
+		return (until - now) * int64(time.Microsecond)
+	}
+	l := life{fresh: left(rec.FreshUntil)}
+	l.usable = l.fresh
+	if rec.StaleUntil != 0 {
+		l.usable = left(rec.StaleUntil)
+	}
+	if rec.Soft {
+		l.fresh = min(l.fresh, 0)
+	}
+	if rec.Kind == l2.KindNegative {
+		l.usable = l.fresh
+	}
+	return l
+}
+
+// limit sets the times of an entry: it is fresh no longer than its record, nor
 // than Local.TTL from now.
-func (c *Cache[T]) limit(e *l1.Entry[T], mono, left int64) {
-	e.FreshUntil = add(mono, left)
+func (c *Cache[T]) limit(e *l1.Entry[T], mono int64, l life) {
+	e.FreshUntil = add(mono, l.fresh)
 	if c.opts.Local.TTL > 0 {
 		e.FreshUntil = min(e.FreshUntil, add(mono, int64(c.opts.Local.TTL)))
+	}
+	e.UsableUntil = e.FreshUntil
+	if l.usable > l.fresh {
+		e.UsableUntil = add(mono, l.usable)
+	}
+	if at := c.refreshAt(e); at != math.MaxInt64 {
+		e.RefreshAt = at
 	}
 }
 
@@ -243,20 +282,25 @@ func add(mono, d int64) int64 {
 // keep puts an entry into L1 if nothing was invalidated since st was taken. The
 // check saves work; what decides is the stamp, at every read.
 func (c *Cache[T]) keep(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp) {
-	if c.fence.State(h, e.Key, st) != fence.Current {
-		return
-	}
 	e.Stamp = st
-	c.local.Put(h, e, bytes)
+	if c.fence.State(h, e.Key, st) == fence.Current {
+		c.local.Put(h, e, bytes)
+	}
+}
+
+// keepStale puts a fallback into L1, where it is of use once Redis does not
+// answer or the loader has failed, unless it is there already.
+func (c *Cache[T]) keepStale(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp, old *l1.Entry[T]) {
+	e.Stamp = st
+	if old == nil || old.Record != e.Record || c.fence.State(h, e.Key, old.Stamp) != fence.Current {
+		c.keep(h, e, bytes, st)
+	}
 }
 
 // usable returns e if it may serve while Redis does not answer: not void, and
 // not past its time.
 func (c *Cache[T]) usable(h uint64, e *l1.Entry[T]) *l1.Entry[T] {
-	if e == nil || c.fence.State(h, e.Key, e.Stamp) == fence.Void || c.node.clock.Now() >= e.UsableUntil {
-		return nil
-	}
-	if c.node.debts.Owes(c.name, e.Key) {
+	if !c.lasting(h, e) || c.node.clock.Now() >= e.FreshUntil {
 		return nil
 	}
 	c.counts.staleServed.Add(1)

@@ -2,6 +2,7 @@ package tier
 
 import (
 	"fmt"
+	"math"
 	"time"
 	"unsafe"
 
@@ -14,6 +15,7 @@ import (
 type encoded[T any] struct {
 	redisKey string
 	record   []byte
+	payload  []byte        // the value in record
 	redisTTL time.Duration // 0: none
 	entry    *l1.Entry[T]
 	bytes    int64 // size of the entry's value
@@ -23,7 +25,8 @@ type encoded[T any] struct {
 type making[T any] struct {
 	key      string
 	value    T
-	negative bool // there is no value, which is what the record says
+	negative bool   // there is no value, which is what the record says
+	payload  []byte // the value as it is encoded already, if it is
 	ttl      time.Duration
 	version  uint64        // the cache's, as it was known before the value was read from its source
 	source   uint64        // the value's in its source, 0: none
@@ -41,13 +44,9 @@ func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
 	if m.negative {
 		rec.Kind = l2.KindNegative
 	} else {
-		payload, err := codec.AppendFor(c.opts.Codec, nil, w.redisKey, m.value)
+		payload, err := c.payloadOf(m, w.redisKey)
 		if err != nil {
-			return nil, fmt.Errorf("tier: cache %q: value of %.80q does not encode: %w", c.name, key, err)
-		}
-		if len(payload) > c.opts.MaxValueBytes {
-			c.counts.tooLarge.Add(1)
-			return nil, fmt.Errorf("%w: cache %q: value of %.80q has %d bytes, the limit is %d", ErrTooLarge, c.name, key, len(payload), c.opts.MaxValueBytes)
+			return nil, err
 		}
 		rec.Payload = payload
 		if c.opts.Cost != nil {
@@ -56,11 +55,15 @@ func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
 	}
 	now := c.node.store.Now(w.redisKey)
 	rec.StoredAt = now
-	left := int64(1<<63 - 1)
+	l := life{math.MaxInt64, math.MaxInt64}
 	if ttl != NoExpiry {
 		rec.FreshUntil = now + ttl.Microseconds()
 		w.redisTTL = ttl
-		left = int64(ttl)
+		if c.opts.StaleFor > 0 && !m.negative {
+			w.redisTTL += c.opts.StaleFor
+			rec.StaleUntil = now + w.redisTTL.Microseconds()
+		}
+		l = life{int64(ttl), int64(w.redisTTL)}
 	}
 	w.record = rec.Append(make([]byte, 0, rec.Size()), w.redisKey)
 
@@ -71,9 +74,26 @@ func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
 	if c.opts.Clone != nil && !m.negative {
 		w.entry.Value = c.opts.Clone(m.value)
 	}
-	c.limit(w.entry, mono, left)
+	c.limit(w.entry, mono, l)
+	w.payload = rec.Payload
 	w.bytes = c.bytesOf(w.entry, len(rec.Payload))
 	return w, nil
+}
+
+// payloadOf encodes the value of m, if it is not encoded yet.
+func (c *Cache[T]) payloadOf(m making[T], redisKey string) ([]byte, error) {
+	if m.payload != nil {
+		return m.payload, nil
+	}
+	payload, err := codec.AppendFor(c.opts.Codec, nil, redisKey, m.value)
+	if err != nil {
+		return nil, fmt.Errorf("tier: cache %q: value of %.80q does not encode: %w", c.name, m.key, err)
+	}
+	if len(payload) > c.opts.MaxValueBytes {
+		c.counts.tooLarge.Add(1)
+		return nil, fmt.Errorf("%w: cache %q: value of %.80q has %d bytes, the limit is %d", ErrTooLarge, c.name, m.key, len(payload), c.opts.MaxValueBytes)
+	}
+	return payload, nil
 }
 
 // bytesOf is what an entry's value counts against Local.MaxBytes: what the

@@ -18,7 +18,7 @@ type Stats struct {
 	Loads        uint64 // loaders run
 	LoadErrors   uint64 // of them, ended with an error other than ErrNotFound
 	Collapsed    uint64 // callers that joined another's load
-	StaleServed  uint64 // reads answered from memory because Redis did not answer
+	StaleServed  uint64 // reads answered with a value past its TTL, or from memory because Redis did not answer
 	FillsRefused uint64 // loaded values that were not stored: invalidated meanwhile, too large, not encodable
 	DecodeErrors uint64 // what stood under a key and was no usable record
 	Entries      int64  // values in memory now
@@ -50,9 +50,17 @@ type NodeStats struct {
 	// messages under way.
 	MaxStaleness time.Duration
 
-	Bus     BusStats
-	Journal JournalStats
-	Shards  []ShardStats // one a Redis server; empty without Redis
+	Background BackgroundStats
+	Bus        BusStats
+	Journal    JournalStats
+	Shards     []ShardStats // one a Redis server; empty without Redis
+}
+
+// BackgroundStats describes the loads that nobody waits for, see
+// Config.MaxBackground.
+type BackgroundStats struct {
+	Running int    // now
+	Skipped uint64 // did not begin, or did not go on, because too many were running
 }
 
 // BusStats describes the subscription to invalidations.
@@ -92,6 +100,7 @@ func (n *Node) Stats() NodeStats {
 	s := NodeStats{
 		Available:    !n.closed.Load(),
 		MaxStaleness: n.member.maxStaleness(),
+		Background:   BackgroundStats{Running: n.cfg.MaxBackground - n.background.Free(), Skipped: n.background.Skipped()},
 		Bus: BusStats{
 			Hears: n.member.hears(), Nodes: n.member.tracker.Origins(),
 			Sent: n.member.sent.Load(), Received: n.member.received.Load(), Gaps: n.member.gaps.Load(),

@@ -1,0 +1,394 @@
+package tier_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/invalidation"
+	"github.com/tandemcache/tandem/tier"
+)
+
+// errDB is what a loader returns whose database is down.
+var errDB = errors.New("database is down")
+
+// failing is a loader that fails, and counts how often.
+func failing(loads *atomic.Int64) func(context.Context) (row, error) {
+	return func(context.Context) (row, error) {
+		loads.Add(1)
+		return row{}, errDB
+	}
+}
+
+// slow is a loader that takes d to read version.
+func slow(key string, version int64, d time.Duration) func(context.Context) (row, error) {
+	return func(ctx context.Context) (row, error) {
+		select {
+		case <-time.After(d):
+			return row{Key: key, Version: version}, nil
+		case <-ctx.Done():
+			return row{}, context.Cause(ctx)
+		}
+	}
+}
+
+// staleOptions are those of most tests here: a minute fresh, an hour usable.
+func staleOptions() tier.Options[row] {
+	return tier.Options[row]{TTL: time.Minute, StaleFor: time.Hour, Jitter: -1}
+}
+
+// aged puts version 1 of key into c and lets its TTL pass.
+func aged(t *testing.T, c *tier.Cache[row], key string) {
+	t.Helper()
+	require.NoError(t, c.Set(t.Context(), key, row{Key: key, Version: 1}, 0))
+	synctest.Wait()
+	time.Sleep(time.Minute + time.Millisecond)
+}
+
+// wantStale asserts that a failing load of key is answered with version.
+func wantStale(t *testing.T, c *tier.Cache[row], key string, version int64) {
+	t.Helper()
+	got, err := c.GetOrSet(t.Context(), key, 0, failing(new(atomic.Int64)))
+	require.NoError(t, err)
+	require.Equal(t, version, got.Version)
+}
+
+// wantError asserts that nothing stands in for a failed load of key, and that
+// its function is offered nothing.
+func wantError(t *testing.T, c *tier.Cache[row], key string) {
+	t.Helper()
+	_, err := c.Fetch(t.Context(), key, func(_ context.Context, f *tier.Fill[row]) (row, error) {
+		assert.False(t, f.HasStale)
+		assert.Zero(t, f.Stale)
+		return row{}, errDB
+	})
+	require.ErrorIs(t, err, errDB)
+}
+
+func TestStaleFor_servesWhenTheLoadFails(t *testing.T) {
+	inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		mustMiss(t, c, "1")
+		require.False(t, c.Exists(t.Context(), "1"))
+		_, ok := c.TTL(t.Context(), "1")
+		require.False(t, ok)
+		item, err := c.Lookup(t.Context(), "1")
+		require.NoError(t, err)
+		require.EqualValues(t, 1, item.Value.Version)
+		assert.True(t, item.Stale)
+		assert.Zero(t, item.TTL)
+		assert.InDelta(t, time.Minute, item.Age, float64(time.Second))
+
+		served := c.Stats().StaleServed
+		wantStale(t, c, "1", 1)
+		assert.Equal(t, served+1, c.Stats().StaleServed)
+		mustMiss(t, c, "1")
+
+		time.Sleep(time.Hour - 10*time.Millisecond) // a moment before the end
+		wantStale(t, c, "1", 1)
+		time.Sleep(10 * time.Millisecond)
+		wantError(t, c, "1")
+		_, err = c.Lookup(t.Context(), "1")
+		require.ErrorIs(t, err, tier.ErrNotFound)
+	})
+}
+
+func TestStaleFor_zeroEndsWithTheTTL(t *testing.T) {
+	inBubble(t, tier.Options[row]{TTL: time.Minute, Jitter: -1}, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		wantError(t, c, "1")
+		_, err := c.Lookup(t.Context(), "1")
+		require.ErrorIs(t, err, tier.ErrNotFound)
+	})
+}
+
+// After a load has failed the loader rests, whether L1 holds values or not.
+func TestStaleFor_failedLoaderRests(t *testing.T) {
+	for name, local := range map[string]tier.Local{"L1": {}, "no L1": {Disabled: true}} {
+		t.Run(name, func(t *testing.T) {
+			opts := staleOptions()
+			opts.Local = local
+			inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+				aged(t, c, "1")
+				var loads atomic.Int64
+				for range 10 {
+					got, err := c.GetOrSet(t.Context(), "1", 0, failing(&loads))
+					require.NoError(t, err)
+					require.EqualValues(t, 1, got.Version)
+					mustMiss(t, c, "1")
+				}
+				require.EqualValues(t, 1, loads.Load())
+				time.Sleep(time.Second)
+				for range 10 {
+					_, err := c.GetOrSet(t.Context(), "1", 0, failing(&loads))
+					require.NoError(t, err)
+				}
+				require.EqualValues(t, 2, loads.Load(), "it rests for a second at most")
+
+				time.Sleep(time.Second)
+				got, err := c.GetOrSet(t.Context(), "1", 0, slow("1", 2, 0))
+				require.NoError(t, err)
+				require.EqualValues(t, 2, got.Version)
+				require.EqualValues(t, 2, mustGet(t, c, "1"))
+			})
+		})
+	}
+}
+
+// A value without anything to stand in for it is asked for at every call: errors
+// are never cached.
+func TestStaleFor_loaderWithoutAValueDoesNotRest(t *testing.T) {
+	inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		var loads atomic.Int64
+		for range 3 {
+			_, err := c.GetOrSet(t.Context(), "1", 0, failing(&loads))
+			require.ErrorIs(t, err, errDB)
+		}
+		require.EqualValues(t, 3, loads.Load())
+	})
+}
+
+// NoStaleFill, rule 6: only age leaves a fallback.
+func TestStaleFor_invalidatedIsNoFallback(t *testing.T) {
+	changes := map[string]func(*tier.Cache[row], context.Context) error{
+		"Delete":       func(c *tier.Cache[row], ctx context.Context) error { return c.Delete(ctx, "k:1") },
+		"DeletePrefix": func(c *tier.Cache[row], ctx context.Context) error { _, err := c.DeletePrefix(ctx, "k"); return err },
+		"Clear":        func(c *tier.Cache[row], ctx context.Context) error { return c.Clear(ctx) },
+		"Set -1s":      func(c *tier.Cache[row], ctx context.Context) error { return c.Set(ctx, "k:1", row{}, -time.Second) },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+				aged(t, c, "k:1")
+				wantStale(t, c, "k:1", 1) // and the loader rests
+				require.NoError(t, change(c, t.Context()))
+				wantError(t, c, "k:1")
+				_, err := c.Lookup(t.Context(), "k:1")
+				require.ErrorIs(t, err, tier.ErrNotFound)
+			})
+			t.Run("during the load", func(t *testing.T) {
+				inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+					aged(t, c, "k:1")
+					release := make(chan struct{})
+					var wg sync.WaitGroup
+					wg.Go(func() {
+						_, err := c.GetOrSet(context.Background(), "k:1", 0, func(context.Context) (row, error) {
+							<-release
+							return row{}, errDB
+						})
+						assert.ErrorIs(t, err, errDB)
+					})
+					synctest.Wait()
+					require.NoError(t, change(c, t.Context()))
+					close(release)
+					wg.Wait()
+				})
+			})
+			t.Run("by another node", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					bus := invalidation.NewLocal()
+					a, b := openInBubble(t, bus), openInBubble(t, bus)
+					ca, cb := cache(t, a, staleOptions()), cache(t, b, staleOptions())
+					aged(t, ca, "k:1")
+					wantStale(t, ca, "k:1", 1)
+					require.NoError(t, change(cb, t.Context()))
+					synctest.Wait()
+					wantError(t, ca, "k:1")
+				})
+			})
+		})
+	}
+}
+
+// openInBubble opens a node without Redis that the bubble ends.
+func openInBubble(t *testing.T, bus invalidation.Bus) *tier.Node {
+	t.Helper()
+	n, err := tier.Open(t.Context(), tier.Config{Bus: bus})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	return n
+}
+
+// A loader's ErrNotFound is a fact and no failure: nothing stands in for it, and
+// the old value is gone, whether the fact is remembered or not.
+func TestStaleFor_notFoundReplacesTheValue(t *testing.T) {
+	for name, negativeTTL := range map[string]time.Duration{"remembered": time.Minute, "not remembered": -1} {
+		t.Run(name, func(t *testing.T) {
+			opts := staleOptions()
+			opts.NegativeTTL = negativeTTL
+			inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+				aged(t, c, "1")
+				_, err := c.GetOrSet(t.Context(), "1", 0, func(context.Context) (row, error) { return row{}, tier.ErrNotFound })
+				require.ErrorIs(t, err, tier.ErrNotFound)
+				time.Sleep(time.Minute + time.Millisecond)
+				wantError(t, c, "1") // a fact past its time is no fallback either
+				_, err = c.Lookup(t.Context(), "1")
+				require.ErrorIs(t, err, tier.ErrNotFound)
+			})
+		})
+	}
+}
+
+func TestStaleFor_hungLoaderFallsBackAtLoadTimeout(t *testing.T) {
+	opts := staleOptions()
+	opts.LoadTimeout = 5 * time.Second
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		hang, begun := make(chan struct{}), time.Now()
+		got, err := c.GetOrSet(t.Context(), "1", 0, func(context.Context) (row, error) {
+			<-hang
+			return row{}, nil
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, got.Version)
+		require.Equal(t, 5*time.Second, time.Since(begun))
+		close(hang)
+	})
+}
+
+// A caller that has left is told so, not given an old value.
+func TestStaleFor_callersEndIsItsOwn(t *testing.T) {
+	inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.GetOrSet(ctx, "1", 0, slow("1", 2, time.Minute))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+func TestStaleFor_panicReachesItsCallerOnly(t *testing.T) {
+	inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		release := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			assert.PanicsWithValue(t, "boom", func() {
+				_, _ = c.GetOrSet(context.Background(), "1", 0, func(context.Context) (row, error) {
+					<-release
+					panic("boom")
+				})
+			})
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			got, err := c.GetOrSet(context.Background(), "1", 0, slow("1", 2, 0))
+			assert.NoError(t, err)
+			assert.EqualValues(t, 1, got.Version, "who joined gets the old value")
+		})
+		synctest.Wait()
+		close(release)
+		wg.Wait()
+	})
+}
+
+// A mistake in a Fill does not hide behind an old value.
+func TestStaleFor_mistakesShow(t *testing.T) {
+	inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		_, err := c.Fetch(t.Context(), "1", func(_ context.Context, f *tier.Fill[row]) (row, error) {
+			f.TTL = time.Nanosecond
+			return row{}, nil
+		})
+		require.ErrorContains(t, err, "Fill.TTL")
+	})
+}
+
+func TestSoftTimeout_answersInTimeAndTheLoadGoesOn(t *testing.T) {
+	opts := staleOptions()
+	opts.SoftTimeout = time.Second
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		var loads atomic.Int64
+		load := func(ctx context.Context) (row, error) {
+			loads.Add(1)
+			return slow("1", 2, 3*time.Second)(ctx)
+		}
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				begun := time.Now()
+				got, err := c.GetOrSet(context.Background(), "1", 0, load)
+				assert.NoError(t, err)
+				assert.EqualValues(t, 1, got.Version)
+				assert.Equal(t, time.Second, time.Since(begun))
+			})
+		}
+		wg.Wait()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 2, mustGet(t, c, "1"), "the load went on and was stored")
+		require.EqualValues(t, 1, loads.Load())
+	})
+}
+
+func TestSoftTimeout_waitsWithoutAnOldValue(t *testing.T) {
+	for name, soft := range map[string]time.Duration{"positive": time.Second, "negative": -1} {
+		t.Run(name, func(t *testing.T) {
+			opts := staleOptions()
+			opts.SoftTimeout = soft
+			inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+				got, err := c.GetOrSet(t.Context(), "1", 0, slow("1", 2, 3*time.Second))
+				require.NoError(t, err)
+				require.EqualValues(t, 2, got.Version)
+			})
+		})
+	}
+}
+
+// What was deleted while a caller waited does not answer when its time is up.
+func TestSoftTimeout_deletedMeanwhileDoesNotAnswer(t *testing.T) {
+	opts := staleOptions()
+	opts.SoftTimeout = time.Second
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		begun := time.Now()
+		time.AfterFunc(500*time.Millisecond, func() { assert.NoError(t, c.Delete(context.Background(), "1")) })
+		got, err := c.GetOrSet(t.Context(), "1", 0, slow("1", 2, 3*time.Second))
+		require.NoError(t, err)
+		require.EqualValues(t, 2, got.Version)
+		require.GreaterOrEqual(t, time.Since(begun), 3*time.Second)
+		time.Sleep(time.Minute) // the load that was left ends
+	})
+}
+
+func TestSoftTimeout_negativeAnswersAtOnce(t *testing.T) {
+	opts := staleOptions()
+	opts.SoftTimeout = -1
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		var loads atomic.Int64
+		load := func(ctx context.Context) (row, error) {
+			loads.Add(1)
+			return slow("1", 2, 500*time.Millisecond)(ctx)
+		}
+		begun := time.Now()
+		for range 100 {
+			got, err := c.GetOrSet(t.Context(), "1", 0, load)
+			require.NoError(t, err)
+			require.EqualValues(t, 1, got.Version)
+		}
+		require.Zero(t, time.Since(begun))
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		require.EqualValues(t, 1, loads.Load())
+		require.EqualValues(t, 2, mustGet(t, c, "1"))
+
+		// A loader that fails in the background rests like any other.
+		time.Sleep(time.Minute)
+		for range 100 {
+			got, err := c.GetOrSet(t.Context(), "1", 0, failing(&loads))
+			require.NoError(t, err)
+			require.EqualValues(t, 2, got.Version)
+			synctest.Wait()
+		}
+		require.EqualValues(t, 2, loads.Load())
+	})
+}
