@@ -273,7 +273,6 @@ func (f *flight[T]) lastLocked() {
 func (s *shard[T]) withdraw(f *flight[T]) {
 	if s.open[f.key] == f {
 		delete(s.open, f.key)
-		s.single.Forget(f.key)
 	}
 }
 
