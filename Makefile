@@ -11,9 +11,10 @@ demo: ## two processes, a database, an outage: half a minute, ends with a table
 test: ## all tests of all modules, with the race detector, on real Redis servers
 	@.ci/test
 
-ci: ## what a change must pass: lint, test, bench-smoke and fuzzing for 5 s a target
+ci: ## what a change must pass: lint, test, model, bench-smoke and fuzzing for 5 s a target
 	@.ci/lint
 	@.ci/test
+	@.ci/model
 	@.ci/bench smoke
 	@FUZZTIME=5s .ci/fuzz
 
@@ -32,5 +33,5 @@ fuzz: ## every fuzz target (FUZZTIME=30s each)
 lint: ## gofmt, go mod tidy, go vet and the linters of .golangci.yml
 	@.ci/lint
 
-model: ## check the exhaustive model of the protocol
+model: ## every interleaving of two nodes on one key, and a mutant for each mechanism
 	@.ci/model
