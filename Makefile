@@ -1,6 +1,6 @@
 # Every target is a script in .ci/ or one line. `make` prints them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci bench bench-smoke soak fuzz lint model
+.PHONY: help demo test ci bench bench-smoke soak mutants fuzz lint model
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ bench-smoke: ## run each benchmark once, to see that it runs
 
 soak: ## histories with faults against the promises (TANDEM_SOAK=10m each)
 	@.ci/soak
+
+mutants: ## take each mechanism out, and see that a test and the checker notice
+	@.ci/mutants
 
 fuzz: ## every fuzz target (FUZZTIME=30s each)
 	@.ci/fuzz

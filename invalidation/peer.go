@@ -206,7 +206,7 @@ func (t *Tracker) base(p *peer, m *Message, now time.Time) GapReason {
 }
 
 // baseline owes the gap for older nodes. One serves for all of them that beat
-// within settleTime.
+// while all can have done so.
 func (t *Tracker) baseline(now time.Time) GapReason {
 	if mutant.On(mutant.NoBaseline) {
 		return GapNone
@@ -215,12 +215,26 @@ func (t *Tracker) baseline(now time.Time) GapReason {
 	if last.Before(t.since) {
 		last = t.since
 	}
-	if due := last.Add(settleTime); now.Before(due) {
+	if due := last.Add(t.settle()); now.Before(due) {
 		t.baselineDue = due
 		return GapNone
 	}
 	t.baselineDue, t.baselineLast = time.Time{}, now
 	return GapBaseline
+}
+
+// settle is how long the nodes older than a subscription have for their first
+// beat before the one gap common to them. With short intervals a constant would
+// exceed what these promise.
+func (t *Tracker) settle() time.Duration {
+	longest := time.Duration(0)
+	for _, p := range t.peers {
+		longest = max(longest, p.interval)
+	}
+	if longest == 0 {
+		return settleTime
+	}
+	return min(longest+Grace, settleTime)
 }
 
 // claim applies what a beat says about the numbers that are missing.

@@ -22,7 +22,7 @@ const (
 	// byeRemembered is for messages that arrive after their origin's goodbye:
 	// without a tombstone they would be those of an unknown node that never beats.
 	byeRemembered = 10 * time.Second
-	// settleTime is how long the nodes older than a subscription have for their
+	// settleTime is the most that the nodes older than a subscription have for their
 	// first beat before the one gap common to them: a default interval and grace.
 	settleTime = time.Second + Grace
 	// overflowEvery limits gaps about nodes that there is no room for.

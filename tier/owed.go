@@ -127,7 +127,7 @@ func (p *payer) pay(d journal.Debt) error {
 		if err != nil || res.Early > 0 {
 			return err
 		}
-		if s != nil && !mutant.On(mutant.NoPayBump) {
+		if s != nil {
 			s.invalidate(d.Name)
 		}
 	case journal.Prefix:
@@ -140,7 +140,7 @@ func (p *payer) pay(d journal.Debt) error {
 		if err != nil {
 			return err
 		}
-		if s != nil && !mutant.On(mutant.NoPayBump) {
+		if s != nil {
 			s.invalidatePrefix(d.Name)
 		}
 	case journal.Clear:

@@ -65,7 +65,6 @@ const (
 const (
 	NoJournal        ID = "no-journal"         // a change that Redis did not confirm is forgotten
 	NoPoison         ID = "no-poison"          // a key that is owed is served as any other
-	NoPayBump        ID = "no-pay-bump"        // paying a debt moves no stamps
 	PayUnheard       ID = "pay-unheard"        // a debt that was incurred again while it was paid is settled
 	OverflowForgets  ID = "overflow-forgets"   // debts for which there is no room are dropped
 	NotBeforeIgnored ID = "not-before-ignored" // a replay does not wait for the deadline of what it replays
@@ -78,6 +77,6 @@ func All() []ID {
 		NoLease, NoLeaseWait, NoRenewal, LeaseUnseen, FillUnderWriter, PublishFirst, PublishApart, NoDeadline, RefusedStays,
 		PrefixOfValues, NoChecksum, NoSchema,
 		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, NoVersion,
-		NoJournal, NoPoison, NoPayBump, PayUnheard, OverflowForgets, NotBeforeIgnored,
+		NoJournal, NoPoison, PayUnheard, OverflowForgets, NotBeforeIgnored,
 	}
 }
