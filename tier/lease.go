@@ -1,0 +1,71 @@
+package tier
+
+import (
+	"context"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/fence"
+	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
+)
+
+// leaseTime is short, so that a process that dies holds up a key for little
+// more than that, and renewed while the load runs.
+const leaseTime = 2 * time.Second
+
+func (f *filling[T]) lease(ctx context.Context, b *budget, token l2.Token) (l2.Grant, error) {
+	ctx, cancel, ok := b.begin(ctx)
+	if !ok {
+		return l2.Grant{}, context.DeadlineExceeded
+	}
+	defer b.end(time.Now(), cancel)
+	return f.c.node.store.Lease(ctx, f.c.redisKey(f.key), f.r.seen, token, leaseTime)
+}
+
+func (f *filling[T]) release(ctx context.Context, token l2.Token) {
+	if f.c.node.enter() != nil {
+		return
+	}
+	defer f.c.node.leave()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.c.node.cfg.Timeout)
+	defer cancel()
+	// One that fails ends with its time.
+	_ = f.c.node.store.Release(ctx, f.c.redisKey(f.key), token)
+}
+
+// renew keeps the lease alive until the returned function is called, which
+// waits for the renewal under way. A renewal that fails changes nothing: the
+// fill finds out by the token.
+//
+// A Clear leaves leases alone, but what they would store is void. The lease is
+// given back then, so that the next load need not wait for this one.
+func (f *filling[T]) renew(ctx context.Context, token l2.Token) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	voided := f.c.voided.wait()
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(leaseTime / 3)
+		defer ticker.Stop()
+		for f.c.fence.State(f.hash, f.key, f.r.stamp) != fence.Void {
+			select {
+			case <-ctx.Done():
+				return
+			case <-voided:
+			case <-ticker.C:
+				if mutant.On(mutant.NoRenewal) {
+					continue
+				}
+				held, err := f.c.node.store.Renew(ctx, f.c.redisKey(f.key), token, leaseTime, false)
+				if err == nil && !held {
+					return
+				}
+			}
+		}
+		f.release(ctx, token)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
