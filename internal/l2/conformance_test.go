@@ -24,7 +24,7 @@ func testStore(t *testing.T, e *env) {
 		"set": testSet, "set versioned": testSetVersioned, "delete": testDelete, "hold": testHold,
 		"not before": testNotBefore, "delete versioned": testDeleteVersioned, "floor": testFloor, "fill versioned": testFillVersioned,
 		"expire": testExpire, "begin end": testBeginEnd, "brackets": testBrackets, "brackets disturbed": testBracketsDisturbed,
-		"brackets over": testBracketsOver, "bracket hold": testBracketHold, "prefix": testPrefix,
+		"brackets over": testBracketsOver, "brackets lost": testBracketsLost, "bracket hold": testBracketHold, "prefix": testPrefix,
 		"marker": testMarker, "raise": testRaise, "read many": testReadMany,
 		"book": testBook, "book floors": testBookFloors, "book full": testBookFull,
 		"add": testAdd, "take": testTake, "count": testCount, "clock": testNow, "arguments": testArguments,
@@ -472,7 +472,7 @@ func testVoided(t *testing.T, s *scene) {
 
 func testSet(t *testing.T, s *scene) {
 	s.heard()
-	_, _ = s.begin()
+	w, _ := s.begin()
 	res, err := s.Set(t.Context(), s.key, s.rec("v"), minute, []byte("barred"))
 	require.NoError(t, err)
 	assert.True(t, res.Barred)
@@ -480,7 +480,7 @@ func testSet(t *testing.T, s *scene) {
 	assert.Equal(t, []string{"barred"}, s.heard())
 	r := s.wantKind(KindHold)
 	assert.EqualValues(t, 1, r.Writers)
-	assert.True(t, r.Token.IsZero())
+	assert.Equal(t, w, r.Token, "whose end is missing")
 	s.wantGrant(GrantBarred, absent, NewToken())
 	s.endLease(s.key)
 	s.set("over")

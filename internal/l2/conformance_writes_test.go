@@ -29,6 +29,11 @@ func testSetVersioned(t *testing.T, s *scene) {
 	s.wantTTL(tombstoneLife, tombstoneLife)
 	assert.True(t, s.setVersioned("v300", 300).Stored)
 	s.wantValue("v300")
+	s.setTTL(s.key, 3*tombstoneLife)
+	assert.True(t, s.setVersioned("v299", 299).Older)
+	s.wantTTL(3*tombstoneLife, 3*tombstoneLife) // the version is known as long as with its value
+	s.remove(DeleteOptions{})
+	s.wantTTL(3*tombstoneLife, 3*tombstoneLife)
 
 	// Versions are compared in all 64 bits, and without their sign.
 	high := uint64(1)<<63 + 1<<53
@@ -104,6 +109,7 @@ func testDeleteVersioned(t *testing.T, s *scene) {
 	s.remove(DeleteOptions{})
 	s.wantTTL(2*tombstoneLife, 2*tombstoneLife)
 	assert.True(t, s.setVersioned("v8", 8).Older)
+	s.wantTTL(2*tombstoneLife, 2*tombstoneLife)
 	assert.True(t, s.setVersioned("v10", 10).Stored)
 
 	s.heard()
@@ -328,6 +334,38 @@ func testBracketsOver(t *testing.T, s *scene) {
 	s.granted()
 	assert.False(t, s.end(a, "a"))
 	s.wantAbsent()
+}
+
+// testBracketsLost: the end of a bracket that was lost before, and so is not
+// counted, opens nothing for readers while another writer is at work.
+func testBracketsLost(t *testing.T, s *scene) {
+	lost, _ := s.begin()
+	s.endLease(s.key)
+	b, sole := s.begin()
+	require.True(t, sole)
+	s.remove(DeleteOptions{})
+	assert.False(t, s.end(lost, "lost"))
+	s.wantGrant(GrantBarred, absent, NewToken())
+	assert.False(t, s.end(b, "b"))
+	s.wantAbsent()
+
+	b, _ = s.begin()
+	c, _ := s.begin()
+	assert.False(t, s.end(lost, "lost"))
+	assert.False(t, s.end(b, "b"))
+	assert.False(t, s.end(c, "c"))
+	assert.EqualValues(t, 1, s.wantKind(KindHold).Writers, "who is missing is not known: it stands until its end")
+	s.wantGrant(GrantBarred, absent, NewToken())
+	s.endLease(s.key)
+	s.granted()
+
+	s.remove(DeleteOptions{})
+	b, _ = s.begin()
+	s.remove(DeleteOptions{Hold: minute})
+	assert.False(t, s.end(lost, "lost"))
+	assert.EqualValues(t, 1, s.wantKind(KindHold).Writers)
+	assert.False(t, s.end(b, "b"))
+	assert.Zero(t, s.wantKind(KindHold).Writers, "the hold is left")
 }
 
 func testBracketHold(t *testing.T, s *scene) {

@@ -94,7 +94,7 @@ func (m *Memory) Renew(ctx context.Context, key string, token Token, d time.Dura
 			if s.live() {
 				end = max(end, s.head.LeaseEnd)
 			}
-			s.setLease(Token{}, end)
+			s.setLease(s.head.Token, end)
 			ok = true
 		}
 	})
@@ -262,7 +262,10 @@ func (s *slot) begin(token Token, end int64) (sole bool) {
 	}
 	hold := s.head.Kind == KindHold && s.head.Soft
 	writers := min(s.head.Writers, maxWriters-1) + 1
-	s.place(Record{Kind: KindHold, Soft: hold, LeaseEnd: max(end, s.head.LeaseEnd), Writers: writers, Source: s.head.Source})
+	s.place(Record{
+		Kind: KindHold, Soft: hold, Token: s.head.Token.plus(token), LeaseEnd: max(end, s.head.LeaseEnd),
+		Writers: writers, Source: s.head.Source,
+	})
 	return false
 }
 
@@ -288,16 +291,18 @@ func (s *slot) end(token Token, rec []byte, ttl time.Duration) (stored bool) {
 			return true
 		}
 		s.remove()
-	case s.ours() && h.Kind == KindHold && h.Writers > 1:
-		writers := h.Writers
-		if writers < maxWriters {
-			writers--
-		}
-		s.place(Record{Kind: KindHold, Soft: h.Soft, LeaseEnd: h.LeaseEnd, Writers: writers, Source: h.Source})
-	case s.live() && h.Kind == KindHold && h.Writers == 1 && h.Soft:
-		s.place(Record{Kind: KindHold, Soft: true, LeaseEnd: h.LeaseEnd, Source: h.Source})
-	case s.live() && h.Kind == KindWriter:
+	case s.open() && h.Kind == KindWriter:
 		s.disturb(h.LeaseEnd, h.Source, false)
+	case s.open() && h.Writers > 1:
+		writers, left := h.Writers, h.Token
+		if writers < maxWriters {
+			writers, left = writers-1, left.minus(token)
+		}
+		s.place(Record{Kind: KindHold, Soft: h.Soft, Token: left, LeaseEnd: h.LeaseEnd, Writers: writers, Source: h.Source})
+	case s.open() && h.Token != token:
+		// Not counted here: the placeholder stands until its end.
+	case s.open() && h.Soft:
+		s.place(Record{Kind: KindHold, Soft: true, LeaseEnd: h.LeaseEnd, Source: h.Source})
 	default:
 		s.remove()
 	}

@@ -22,7 +22,7 @@ func (s *slot) ours() bool { return s.state == StateRecord }
 // holds reports whether token holds the lease or the bracket on s. Time does
 // not matter: a lease that is over and that nobody took is still its holder's.
 func (s *slot) holds(token Token) bool {
-	return s.ours() && !token.IsZero() && s.head.Token == token
+	return s.ours() && s.head.Kind != KindHold && !token.IsZero() && s.head.Token == token
 }
 
 func (s *slot) live() bool {
@@ -118,7 +118,7 @@ func (s *slot) disturb(end int64, floor uint64, hold bool) {
 	} else {
 		hold = hold || s.head.Soft
 	}
-	s.place(Record{Kind: KindHold, Soft: hold, LeaseEnd: end, Writers: writers, Source: floor})
+	s.place(Record{Kind: KindHold, Soft: hold, Token: s.head.Token, LeaseEnd: end, Writers: writers, Source: floor})
 }
 
 // remove takes away what stands here, with every lease on it, and keeps the
@@ -140,7 +140,7 @@ func (s *slot) bury(hold int64, floor uint64, life time.Duration) {
 		}
 	case floor > 0:
 		d := max(tombstoneLife, life).Microseconds()
-		if s.ours() && s.head.Kind == KindTombstone && s.cell.expires != 0 {
+		if s.ours() && s.cell.expires != 0 {
 			d = max(d, s.cell.expires-s.now)
 		}
 		r := Record{Kind: KindTombstone, Version: NewVersion(), Source: floor}

@@ -49,7 +49,7 @@ type Record struct {
 	// it says that LeaseEnd is the end of a hold, not only of writers.
 	Soft     bool
 	Version  uint64 // random, drawn anew by each store and by Expire
-	Token    Token  // of the lease on it; zero: none
+	Token    Token  // of the lease on it; zero: none. On a KindHold the sum of its writers'
 	LeaseEnd int64
 	Writers  uint8  // open writers' brackets; 0 on a KindHold is a plain hold
 	Source   uint64 // version in the source; 0: none. In placeholders the floor
@@ -78,6 +78,21 @@ type Token [16]byte
 
 // IsZero reports whether t names no lease.
 func (t Token) IsZero() bool { return t == Token{} }
+
+// plus and minus count writers' tokens in a KindHold, see luaTokens.
+func (t Token) plus(u Token) Token {
+	for i := range t {
+		t[i] += u[i]
+	}
+	return t
+}
+
+func (t Token) minus(u Token) Token {
+	for i := range t {
+		t[i] -= u[i]
+	}
+	return t
+}
 
 // NewToken draws a token.
 //

@@ -139,7 +139,7 @@ local live = ours and now < lease and lease <= now + $LONGEST
 local open = live and (kind == 'w' or (kind == 'h' and writers > 0))
 local held = live and kind == 'h' and writers == 0
 local valued = newer or kind == 'v' or kind == 'n'
-local function holds(t) return ours and t ~= Z16 and token == t end
+local function holds(t) return ours and kind ~= 'h' and t ~= Z16 and token == t end
 
 local function make(k, s, v, t, till, w, f)
   return '\152\164Tdm\001\204' .. k .. '\204' .. char(s) .. '\196\008' .. v .. '\196\016' .. t ..
@@ -161,7 +161,7 @@ local function disturb(till, f, hold)
   local w, s = writers, 0
   if kind == 'w' then w = 1 elseif soft == 1 then s = 1 end
   if hold then s = 1 end
-  place('h', s, Z16, till, w, f)
+  place('h', s, token, till, w, f)
 end
 local function bury(till, f, life)
   if held and lease > till then till = lease end
@@ -169,7 +169,7 @@ local function bury(till, f, life)
     put(make('h', 1, VERSION, Z16, till, 0, f), math.max(span(till, f), f ~= Z8 and life or 0))
   elseif f ~= Z8 then
     local px = math.max($TOMBSTONE, life)
-    if kind == 't' then px = math.max(px, redis.call('PTTL', K)) end
+    if ours then px = math.max(px, redis.call('PTTL', K)) end
     put(make('t', 0, VERSION, Z16, 0, 0, f), px)
   else
     redis.call('DEL', K)
@@ -234,7 +234,7 @@ elseif holds(TOKEN) then
   return 1
 elseif shared then
   if live then till = math.max(till, lease) end
-  put(make(kind, soft, version, Z16, till, writers, floor), span(till, floor))
+  put(make(kind, soft, version, token, till, writers, floor), span(till, floor))
   return 1
 end
 return 0
@@ -316,9 +316,22 @@ publish()
 return 1
 `
 
+// luaTokens adds tokens, or takes one off again (sign -1), byte by byte: a no-store
+// placeholder carries the sum of the tokens of its open writers. So the last end
+// is known from one that was never counted, of a bracket that was lost before:
+// that one must not open the placeholder for readers while a writer is at work.
+const luaTokens = `
+local TOKEN = ARGV[4]
+local function sum(a, b, sign)
+  local s = ''
+  for i = 1, 16 do s = s .. char((byte(a, i) + sign * byte(b, i)) % 256) end
+  return s
+end
+`
+
 // luaBegin: token, microseconds. Returns 1 for the only open writer, else 0.
-const luaBegin = `
-local TOKEN, till = ARGV[4], now + tonumber(ARGV[5])
+const luaBegin = luaTokens + `
+local till = now + tonumber(ARGV[5])
 local sole = 1
 if holds(TOKEN) and kind == 'w' then
   put(make('w', 0, version, TOKEN, till, 1, floor), span(till, floor))
@@ -327,7 +340,7 @@ elseif not open and not held then
 else
   local s = 0
   if kind == 'h' then s = soft end
-  place('h', s, Z16, math.max(till, lease), math.min(writers + 1, $MAXWRITERS), floor)
+  place('h', s, sum(token, TOKEN, 1), math.max(till, lease), math.min(writers + 1, $MAXWRITERS), floor)
   sole = 0
 end
 publish()
@@ -337,19 +350,23 @@ return sole
 // luaEnd: token, record (may be empty), milliseconds. Returns 1 if stored.
 //
 // Another writer's live placeholder is disturbed: ours is gone, so the two
-// commits may have overlapped, and neither may store.
-const luaEnd = `
+// commits may have overlapped, and neither may store. One that is left with a sum
+// of tokens that is not the caller's stands until its end: whose end is missing
+// is not known.
+const luaEnd = luaTokens + `
 local stored = 0
-if holds(ARGV[4]) and kind == 'w' then
+if holds(TOKEN) and kind == 'w' then
   if ARGV[5] ~= '' and not store(ARGV[5], tonumber(ARGV[6])) then stored = 1 else remove() end
-elseif kind == 'h' and writers > 1 then
-  local w = writers
-  if w < $MAXWRITERS then w = w - 1 end
-  place('h', soft, Z16, lease, w, floor)
-elseif live and kind == 'h' and writers == 1 and soft == 1 then
-  place('h', 1, Z16, lease, 0, floor)
-elseif live and kind == 'w' then
+elseif open and kind == 'w' then
   disturb(lease, floor, false)
+elseif open and writers > 1 then
+  local w, left = writers, token
+  if w < $MAXWRITERS then w, left = w - 1, sum(token, TOKEN, -1) end
+  place('h', soft, left, lease, w, floor)
+elseif open and token ~= TOKEN then
+  stored = 0
+elseif open and soft == 1 then
+  place('h', 1, Z16, lease, 0, floor)
 else
   remove()
 end
