@@ -25,6 +25,12 @@ func eachPair(t *testing.T, test func(t *testing.T, a, b *tier.Cache[row])) {
 	t.Run("bus=cluster", func(t *testing.T) { pair(t, tier.Config{URL: redistest.StartCluster(t).URL()}) })
 }
 
+// eachRedis runs a test on a server and on a cluster.
+func eachRedis(t *testing.T, test func(t *testing.T, cfg tier.Config)) {
+	t.Run("redis=server", func(t *testing.T) { test(t, tier.Config{URL: redistest.Start(t).URL()}) })
+	t.Run("redis=cluster", func(t *testing.T) { test(t, tier.Config{URL: redistest.StartCluster(t).URL()}) })
+}
+
 // BoundedStaleness: the other node obeys when the message arrives.
 func TestBoundedStaleness_otherNodeObeysEveryChange(t *testing.T) {
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {

@@ -114,3 +114,36 @@ func await(t testing.TB, what string, limit time.Duration, ok func() bool) {
 		}
 	}
 }
+
+// commit returns what Update runs: a write of the next version.
+func (d *database) commit(key string) func(context.Context) (row, error) {
+	return func(context.Context) (row, error) { return d.write(key), nil }
+}
+
+// version returns the version of key in the database, without counting a load.
+func (d *database) version(key string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rows[key]
+}
+
+// loaded makes both tiers of c hold the present version of key.
+func loaded(t testing.TB, c *tier.Cache[row], db *database, key string) {
+	t.Helper()
+	await(t, "L1 to hold "+key, 10*time.Second, func() bool {
+		_, err := c.GetOrSet(t.Context(), key, 0, db.loader(key))
+		require.NoError(t, err)
+		item, err := c.Lookup(t.Context(), key)
+		return err == nil && item.Tier == tier.TierL1
+	})
+}
+
+// mustLoad reads through c and wants the version of the database, from a loader.
+func mustLoad(t testing.TB, c *tier.Cache[row], db *database, key string) {
+	t.Helper()
+	before := db.loadsOf(key)
+	v, err := c.GetOrSet(t.Context(), key, 0, db.loader(key))
+	require.NoError(t, err)
+	require.Equal(t, db.version(key), v.Version)
+	require.Equal(t, before+1, db.loadsOf(key), "not loaded, but cached")
+}

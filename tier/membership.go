@@ -208,7 +208,8 @@ func (n *Node) applyOwnStore(s space, msg invalidation.Message) {
 	switch msg.Kind {
 	case invalidation.KindKeys:
 		for _, key := range msg.Keys {
-			_, _ = n.store.Delete(n.ctx, s.redisKey(key), l2.DeleteOptions{}, nil)
+			opt := l2.DeleteOptions{Version: msg.Version, Tombstone: s.tombstone()}
+			_, _ = n.store.Delete(n.ctx, s.redisKey(key), opt, nil)
 			s.invalidate(key)
 		}
 	case invalidation.KindPrefix:

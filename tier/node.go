@@ -74,6 +74,8 @@ type space interface {
 	distrust()
 	// redisKey returns the whole key of an id.
 	redisKey(id string) string
+	// tombstone is how long a versioned delete of this cache keeps older writes out.
+	tombstone() time.Duration
 	// version is the cell of the cache's version, for Clear.
 	version() *versionCell
 	// close cancels loads and frees the local tier.

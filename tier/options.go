@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tandemcache/tandem/codec"
+	"github.com/tandemcache/tandem/internal/l2"
 )
 
 // Defaults and limits of Options.
@@ -87,7 +88,8 @@ type Options[T any] struct {
 	MaxValueBytes int
 
 	// Hold refuses fills for this long after a Delete, for loaders that read
-	// database replicas which lag by at most that. Default 0: no hold.
+	// database replicas which lag by at most that. Default 0: no hold; at most
+	// 10 minutes.
 	Hold time.Duration
 }
 
@@ -139,8 +141,8 @@ func (o Options[T]) resolve(name string) (Options[T], error) {
 	if o.MaxValueBytes < 0 || o.MaxValueBytes > maxMaxValueBytes {
 		fault("MaxValueBytes: %d is not between 1 and %d (0 means %d)", o.MaxValueBytes, maxMaxValueBytes, defaultMaxValueBytes)
 	}
-	if o.Hold < 0 || o.Hold > 0 && o.Hold < minTTL || o.Hold > time.Hour {
-		fault("Hold: %v is not between %v and 1h", o.Hold, minTTL)
+	if o.Hold < 0 || o.Hold > 0 && o.Hold < minTTL || o.Hold > l2.LongestLease {
+		fault("Hold: %v is not between %v and %v", o.Hold, minTTL, l2.LongestLease)
 	}
 	if o.Codec == nil {
 		o.Codec = codec.Msgpack[T]()

@@ -122,7 +122,10 @@ func (p *payer) pay(d journal.Debt) error {
 		if mutant.On(mutant.NotBeforeIgnored) {
 			d.NotBefore = 0
 		}
-		opt := l2.DeleteOptions{NotBefore: d.NotBefore, Version: d.Version, Tombstone: tombstoneTTL}
+		opt := l2.DeleteOptions{NotBefore: d.NotBefore, Version: d.Version}
+		if s != nil {
+			opt.Tombstone = s.tombstone()
+		}
 		res, err := n.deleteKey(ctx, d.Cache, d.Name, opt)
 		if err != nil || res.Early > 0 {
 			return err

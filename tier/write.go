@@ -15,9 +15,6 @@ import (
 	"github.com/tandemcache/tandem/invalidation"
 )
 
-// tombstoneTTL is how long a versioned delete keeps older writes out.
-const tombstoneTTL = time.Hour
-
 // deleteWorkers is how many keys of one Delete are on their way at once.
 const deleteWorkers = 32
 
@@ -31,7 +28,9 @@ const deleteWorkers = 32
 //
 // Set is last-writer-wins in the order of Redis, which need not be the order
 // of the database: of two processes that write the database and then Set, the
-// older value may win. Delete after the commit has no such race.
+// older value may win. It is for values that have no other home, or one writer.
+// Beside a database use [Cache.Update], [Cache.SetVersioned], or [Cache.Delete]
+// after the commit; the package comment compares them.
 //
 // If Redis does not confirm, the key is owed: a deletion of it is replayed
 // until confirmed, and until then this node serves the key from neither tier
@@ -51,7 +50,12 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Durati
 	if ttl < 0 && ttl != NoExpiry {
 		return c.Delete(ctx, key)
 	}
-	if err := checkKey(c.name, key); err != nil {
+	return c.set(ctx, making[T]{key: key, value: value, ttl: ttl})
+}
+
+// set is Set and SetVersioned: m lacks what is known of the cache.
+func (c *Cache[T]) set(ctx context.Context, m making[T]) error {
+	if err := checkKey(c.name, m.key); err != nil {
 		return err
 	}
 	if err := c.node.enter(); err != nil {
@@ -61,21 +65,20 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Durati
 	ctx, cancel := c.node.detached(ctx)
 	defer cancel()
 
-	h := c.hash(key)
+	h := c.hash(m.key)
 	begun := c.fence.Begin(h)
-	version := c.cell.get()
-	if version == 0 || !c.node.member.hears() {
-		if version, err = c.learnVersion(ctx); err != nil {
-			return c.oweSet(key, 0, err)
-		}
+	var err error
+	if m.version, err = c.currentVersion(ctx); err != nil {
+		return c.oweSet(m, 0, err)
 	}
-	w, err := c.encode(making[T]{key: key, value: value, ttl: c.jittered(ttl), version: version})
+	m.ttl = c.jittered(m.ttl)
+	w, err := c.encode(m)
 	if err != nil {
-		return errors.Join(err, c.deleteOne(ctx, key))
+		return errors.Join(err, c.deleteOne(ctx, m.key, m.source))
 	}
-	res, err := c.store(ctx, key, w)
+	res, err := c.store(ctx, m, w)
 	if err != nil {
-		return c.oweSet(key, res.Deadline, err)
+		return c.oweSet(m, res.Deadline, err)
 	}
 	// The stamp moves again: what a read found while the write was under way
 	// is void. The value may enter L1 only if nobody else moved it, else two
@@ -86,17 +89,33 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Durati
 	return nil
 }
 
+// currentVersion returns the cache's version for a write: from memory while
+// the bus is heard, else from Redis.
+func (c *Cache[T]) currentVersion(ctx context.Context) (uint64, error) {
+	if known := c.cell.get(); known != 0 && c.node.member.hears() {
+		return known, nil
+	}
+	return c.learnVersion(ctx)
+}
+
 // store is the Set of the store. What Redis refuses (full, read-only, too
 // late) leaves the old value there, so the key is deleted at once.
-func (c *Cache[T]) store(ctx context.Context, key string, w *encoded[T]) (l2.SetResult, error) {
-	nt, err := c.node.member.compose(invalidation.Message{Kind: invalidation.KindKeys, Cache: c.name, Keys: []string{key}})
+func (c *Cache[T]) store(ctx context.Context, m making[T], w *encoded[T]) (l2.SetResult, error) {
+	nt, err := c.node.member.compose(invalidation.Message{
+		Kind: invalidation.KindKeys, Cache: c.name, Keys: []string{m.key}, Version: m.source,
+	})
 	if err != nil {
 		return l2.SetResult{}, err
 	}
-	res, err := c.node.store.Set(ctx, w.redisKey, w.record, w.redisTTL, nt.bytes)
+	set := c.node.store.Set
+	if m.source != 0 {
+		set = c.node.store.SetVersioned
+	}
+	res, err := set(ctx, w.redisKey, w.record, w.redisTTL, nt.bytes)
 	c.node.member.settle(nt, err == nil)
 	if errors.Is(err, l2.ErrRefused) && !mutant.On(mutant.RefusedStays) {
-		if _, err := c.node.deleteKey(ctx, c.name, key, l2.DeleteOptions{}); err != nil {
+		opt := l2.DeleteOptions{Version: m.source, Tombstone: c.tombstone()}
+		if _, err := c.node.deleteKey(ctx, c.name, m.key, opt); err != nil {
 			return l2.SetResult{Deadline: res.Deadline}, err
 		}
 		return l2.SetResult{}, nil
@@ -107,10 +126,10 @@ func (c *Cache[T]) store(ctx context.Context, key string, w *encoded[T]) (l2.Set
 // oweSet is the end of a Set that Redis did not confirm. The debt comes before
 // the stamp moves: a read that took its stamp before the move keeps nothing,
 // and one that takes it later sees the debt.
-func (c *Cache[T]) oweSet(key string, deadline int64, cause error) error {
-	c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: key, NotBefore: deadline}, cause)
-	c.invalidate(key)
-	return c.node.unconfirmedErr("set", c.name, key, cause)
+func (c *Cache[T]) oweSet(m making[T], deadline int64, cause error) error {
+	c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: m.key, Version: m.source, NotBefore: deadline}, cause)
+	c.invalidate(m.key)
+	return c.node.unconfirmedErr("set", c.name, m.key, cause)
 }
 
 // detached returns the context of a change: its values are the caller's, its
@@ -121,6 +140,9 @@ func (n *Node) detached(ctx context.Context) (context.Context, context.CancelFun
 
 // Delete removes keys from both tiers on every node: each in L2 by one atomic
 // step that also tells the other nodes, one round trip, several keys at once.
+// Call it after the database has committed. A process that dies between the
+// commit and Delete never makes it, and the old value stays until its TTL:
+// [Cache.Update] has no such gap.
 //
 // When Delete returns, no read on this node returns what was stored or loaded
 // before it (ReadYourWrites); other nodes stop serving it when the message
@@ -133,21 +155,32 @@ func (n *Node) detached(ctx context.Context) (context.Context, context.CancelFun
 // deleted all the same. ErrClosed: nothing is done. A ctx that ends does not
 // stop a delete.
 func (c *Cache[T]) Delete(ctx context.Context, keys ...string) error {
+	return c.eachKey(ctx, keys, func(ctx context.Context, key string) error { return c.deleteOne(ctx, key, 0) })
+}
+
+// eachKey runs a change of one key for each of keys, several at once.
+func (c *Cache[T]) eachKey(ctx context.Context, keys []string, change func(context.Context, string) error) error {
 	if err := c.node.enter(); err != nil {
 		return err
 	}
 	defer c.node.leave()
-	ctx, cancel := c.node.detached(ctx)
-	defer cancel()
+	one := func(key string) error {
+		if err := checkKey(c.name, key); err != nil {
+			return err
+		}
+		ctx, cancel := c.node.detached(ctx)
+		defer cancel()
+		return change(ctx, key)
+	}
 	if len(keys) == 1 {
-		return c.deleteChecked(ctx, keys[0])
+		return one(keys[0])
 	}
 	errs := make([]error, len(keys))
 	var g errgroup.Group
 	g.SetLimit(deleteWorkers)
 	for i, key := range keys {
 		g.Go(func() error {
-			errs[i] = c.deleteChecked(ctx, key)
+			errs[i] = one(key)
 			return nil
 		})
 	}
@@ -155,19 +188,14 @@ func (c *Cache[T]) Delete(ctx context.Context, keys ...string) error {
 	return errors.Join(errs...)
 }
 
-func (c *Cache[T]) deleteChecked(ctx context.Context, key string) error {
-	if err := checkKey(c.name, key); err != nil {
-		return err
-	}
-	return c.deleteOne(ctx, key)
-}
-
-func (c *Cache[T]) deleteOne(ctx context.Context, key string) error {
+// deleteOne deletes a key, up to a source version if it is not 0.
+func (c *Cache[T]) deleteOne(ctx context.Context, key string, source uint64) error {
 	h := c.hash(key)
 	c.fence.Move(h)
-	_, err := c.node.deleteKey(ctx, c.name, key, l2.DeleteOptions{Hold: c.opts.Hold})
+	opt := l2.DeleteOptions{Hold: c.opts.Hold, Version: source, Tombstone: c.tombstone()}
+	_, err := c.node.deleteKey(ctx, c.name, key, opt)
 	if err != nil {
-		c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: key}, err)
+		c.node.owe(journal.Debt{Scope: journal.Key, Cache: c.name, Name: key, Version: source}, err)
 		err = c.node.unconfirmedErr("delete", c.name, key, err)
 	}
 	if !mutant.On(mutant.NoEndBump) {

@@ -37,13 +37,16 @@ type Debt struct {
 	incurred uint64 // tells a debt owed anew during its replay from the replayed one
 }
 
+// id is what makes two debts one. A versioned deletion spares what is newer, and
+// a plain one leaves no version behind: neither stands for the other.
 type id struct {
-	scope Scope
-	cache string
-	name  string
+	scope     Scope
+	versioned bool
+	cache     string
+	name      string
 }
 
-func (d *Debt) id() id { return id{d.Scope, d.Cache, d.Name} }
+func (d *Debt) id() id { return id{d.Scope, d.Version != 0, d.Cache, d.Name} }
 
 // Journal is a bounded set of debts.
 type Journal struct {
@@ -136,20 +139,22 @@ func (j *Journal) Owes(cache, key string) bool {
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	if _, ok := j.debts[id{Key, cache, key}]; ok {
-		return true
+	for _, versioned := range [...]bool{false, true} {
+		if _, ok := j.debts[id{Key, versioned, cache, key}]; ok {
+			return true
+		}
 	}
 	if j.wide == 0 {
 		return false
 	}
-	if _, ok := j.debts[id{Clear, cache, ""}]; ok {
+	if _, ok := j.debts[id{Clear, false, cache, ""}]; ok {
 		return true
 	}
-	if _, ok := j.debts[id{Prefix, cache, ""}]; ok {
+	if _, ok := j.debts[id{Prefix, false, cache, ""}]; ok {
 		return true
 	}
 	for end := len(key); end > 0; end = strings.LastIndexByte(key[:end], ':') {
-		if _, ok := j.debts[id{Prefix, cache, key[:end]}]; ok {
+		if _, ok := j.debts[id{Prefix, false, cache, key[:end]}]; ok {
 			return true
 		}
 	}
@@ -163,7 +168,7 @@ func (j *Journal) OwesTag(tag string) bool {
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	_, ok := j.debts[id{Tag, "", tag}]
+	_, ok := j.debts[id{Tag, false, "", tag}]
 	return ok
 }
 

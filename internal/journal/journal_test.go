@@ -73,6 +73,20 @@ func TestJournal_Owe_keepsTheLaterNotBeforeAndVersion(t *testing.T) {
 	assert.EqualValues(t, 4, d[0].Version)
 }
 
+// A versioned deletion would spare what the plain one must delete.
+func TestJournal_Owe_keepsPlainAndVersionedApart(t *testing.T) {
+	j := journal.New(10)
+	j.Owe(journal.Debt{Scope: journal.Key, Cache: "user", Name: "1", Version: 4}, t0)
+	j.Owe(journal.Debt{Scope: journal.Key, Cache: "user", Name: "1"}, t0)
+	debts := j.Batch(3)
+	require.Len(t, debts, 2)
+	for _, d := range debts {
+		assert.True(t, j.Owes("user", "1"))
+		require.True(t, j.Pay(d))
+	}
+	assert.False(t, j.Owes("user", "1"))
+}
+
 // NothingForgotten: overflow escalates to clearing caches.
 func TestJournal_Owe_overflowFoldsIntoClears(t *testing.T) {
 	j := journal.New(4)
