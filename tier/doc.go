@@ -31,8 +31,9 @@
 //
 // # Guarantees
 //
-// A change is Set, Delete, DeletePrefix or Clear. It completes when the call
-// returns without ErrClosed, ErrKey or an error about a ttl.
+// A change is Set, SetVersioned, Update, Delete, DeleteVersioned, Expire,
+// DeletePrefix or Clear. It completes when the call returns without ErrClosed,
+// ErrKey or an error about a ttl.
 //
 //   - ReadYourWrites. After a change completed on a node, no read that begins
 //     later on that node returns a value whose load or L2 read began before the
@@ -53,6 +54,12 @@
 //     confirmed; until then this node serves the keys concerned from neither
 //     tier: it loads. At most Config.MaxPending are kept one by one; what is more
 //     folds into clearing the caches concerned.
+//   - OrderedUpdate. [Cache.Update] brackets a write to the database. Two Updates,
+//     or an Update and loads, on any nodes leave the cache equal to the database
+//     or empty, never older; and a process that dies anywhere between the commit
+//     and the end of Update leaves the key empty, not stale, in every tier of every
+//     node, and to be cached again 5 s later. Without Redis there is no bracket: see
+//     Update.
 //   - FailOpen. A Redis that is down, slow, loading, read-only or full never turns
 //     a read into an error, and never adds more than Config.Timeout to it; with
 //     the breaker open it adds nothing. Waiting for another's load is not part
@@ -73,12 +80,45 @@
 // seconds later if the network is against you; and no slow reader can put it
 // back.
 //
+// # Which write to use
+//
+// Beside a database, in the order of preference:
+//
+//   - [Cache.Update] around the commit, where a stale value would hurt. Two round
+//     trips; the key is not cached while the commit runs.
+//   - [Cache.SetVersioned] and [Cache.DeleteVersioned], where values carry a version
+//     of the database's own and writers come late, out of order or from a change
+//     log. One round trip.
+//   - [Cache.Delete] after the commit, where a crash of the process between the two
+//     is acceptable: the old value then stays until its TTL. One round trip, and
+//     right in whatever order several of them come.
+//   - [Cache.Expire], where the old value was merely old and may stand in until the
+//     new one is loaded.
+//   - [Cache.Set] for what has no other home or a single writer. Beside a database
+//     with several writers it is last-writer-wins in the order of Redis: the older
+//     of two values may stay.
+//
+// What a process that dies leaves behind of a key that was cached:
+//
+//	it dies                         Update          SetVersioned    Delete
+//	before the commit               empty for 5 s   what was there  what was there
+//	between commit and the call     empty for 5 s   old until TTL   old until TTL
+//	while Redis has not confirmed   empty for 5 s   old until TTL   old until TTL
+//	likewise, but Redis was away    old until TTL   old until TTL   old until TTL
+//	before the write to the database
+//
 // # What is not guaranteed
 //
 //   - Linearizability across nodes: inside Δ another node may serve what was
 //     true a moment ago, and two reads on it may see new, then old, then new.
 //   - The order of plain Sets. Set is last-writer-wins in the order of Redis,
-//     which need not be the database's. After writing a database, Delete.
+//     which need not be the database's. And a Set whose outcome is unknown may
+//     surface on other nodes, over a newer one, until the deletion that is owed
+//     for it has been made: twice Timeout, and a moment.
+//   - A commit that goes on after its context has ended and outlives the bracket
+//     of its Update, in a process that then dies.
+//   - Versions of SetVersioned that Redis has forgotten: with Clear, by eviction,
+//     and when the time is over that is said there.
 //   - Loaders that read a lagging replica of the database: give Options.Hold.
 //   - Changes that the application makes before its database commits, or never.
 //   - Debts of a process that dies: its unconfirmed changes are lost with it, and
@@ -113,13 +153,19 @@
 //	loader panics                   panics in the caller that ran it, -
 //	                                an error for those who joined
 //	loader hangs                    error after LoadTimeout           -
+//	commit of an Update fails,      load, store nothing until the end Update deletes the key
+//	panics or is canceled           of the bracket
+//	the process of an Update dies   load, store nothing for 5 s       fine
+//	Redis goes while an Update      as when it is down                commit's context ends
+//	runs                                                              after 4 s; owed
 //	process of a load dies          others wait out the lease (2 s)   -
 //	wall clock jumps                nothing: only monotonic clocks    nothing
 //	                                and the clock of Redis are used
 //
 // # Caller's duties
 //
-//   - Change the cache after the database has committed, not before.
+//   - Change the cache after the database has committed, not before, or with
+//     Update around it.
 //   - Loaders of one key compute the same value, whoever calls: a result is
 //     handed to all who wait. Never load what a privileged caller may see under
 //     a key that others read.

@@ -148,6 +148,73 @@ func ExampleCache_Delete() {
 	// Output: <nil> false
 }
 
+// Write the database inside Update: the cache then has what was committed, or
+// nothing, also if this process dies in between.
+func ExampleCache_Update() {
+	ctx := context.Background()
+	node, _ := tier.Open(ctx, tier.Config{})
+	defer node.Close()
+	users, _ := tier.New(node, "user", tier.Options[User]{})
+
+	database := map[string]User{"123": {ID: "123", Name: "Ada"}}
+	rename := func(id, name string) (User, error) {
+		return users.Update(ctx, id, 0, func(context.Context) (User, error) {
+			u, ok := database[id]
+			if !ok {
+				return User{}, tier.ErrNotFound
+			}
+			u.Name = name
+			database[id] = u
+			return u, nil
+		})
+	}
+	fmt.Println(rename("123", "Ada Lovelace"))
+	u, _ := users.Get(ctx, "123")
+	fmt.Println(u.Name)
+	_, err := rename("404", "Nobody")
+	fmt.Println(errors.Is(err, tier.ErrNotFound))
+	// Output:
+	// {123 Ada Lovelace} <nil>
+	// Ada Lovelace
+	// true
+}
+
+// Changes from a log may come twice and out of order: the highest version stays.
+func ExampleCache_SetVersioned() {
+	ctx := context.Background()
+	node, _ := tier.Open(ctx, tier.Config{})
+	defer node.Close()
+	users, _ := tier.New(node, "user", tier.Options[User]{})
+
+	_ = users.SetVersioned(ctx, "123", User{ID: "123", Name: "Ada Lovelace"}, 2, 0)
+	_ = users.SetVersioned(ctx, "123", User{ID: "123", Name: "Ada"}, 1, 0) // late
+	_, ok := users.Get(ctx, "123")
+	fmt.Println(ok) // not what is old: the next load decides
+
+	_ = users.DeleteVersioned(ctx, "123", 3)
+	_ = users.SetVersioned(ctx, "123", User{ID: "123", Name: "Ada Lovelace"}, 2, 0) // late again
+	_, ok = users.Get(ctx, "123")
+	fmt.Println(ok)
+	// Output:
+	// false
+	// false
+}
+
+// The next read loads; a value that is merely old need not be deleted.
+func ExampleCache_Expire() {
+	ctx := context.Background()
+	node, _ := tier.Open(ctx, tier.Config{})
+	defer node.Close()
+	users, _ := tier.New(node, "user", tier.Options[User]{})
+
+	_ = users.Set(ctx, "123", User{ID: "123", Name: "Ada"}, 0)
+	fmt.Println(users.Expire(ctx, "123"))
+	fmt.Println(users.Exists(ctx, "123"))
+	// Output:
+	// <nil>
+	// false
+}
+
 func ExampleCache_DeletePrefix() {
 	node, users := openUsers()
 	defer node.Close()

@@ -43,6 +43,7 @@ type Node struct {
 	payer  *payer
 
 	background *flight.Slots // loads of all caches that nobody waits for
+	brackets   *brackets
 
 	ctx    context.Context // ends with Close; background work runs under it
 	cancel context.CancelFunc
@@ -53,6 +54,7 @@ type Node struct {
 	counters map[string]*Counter // by name; guarded by mu
 
 	closed    atomic.Bool
+	ended     bool         // nothing may reach the store any more; guarded by closing
 	closing   sync.RWMutex // read-held by calls under way, see enter
 	closeOnce sync.Once
 	closeErr  error
@@ -99,6 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Logger, id: invalidation.NewNodeID(), seed: maphash.MakeSeed(),
 		clock: l1.NewClock(), debts: journal.New(cfg.MaxPending), spaces: make(map[string]space),
 		counters: make(map[string]*Counter), background: flight.NewSlots(cfg.MaxBackground),
+		brackets: newBrackets(),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.payer = newPayer(n)
@@ -202,10 +205,21 @@ func (n *Node) enter() error {
 	return nil
 }
 
+// enterLast is enter for what ends a call that began before Close: it is let in
+// while Close still waits.
+func (n *Node) enterLast() error {
+	n.closing.RLock()
+	if n.ended {
+		n.closing.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
 func (n *Node) leave() { n.closing.RUnlock() }
 
-// Close ends the node and every cache opened on it: it cancels loads and waits
-// at most 2 s for them, says goodbye to the fleet, and ends all goroutines.
+// Close ends the node and every cache opened on it: it cancels loads and commits
+// and waits at most 2 s for them, says goodbye to the fleet, and ends all goroutines.
 // Invalidations that Redis has not confirmed are lost with the process, up to
 // the TTL of what they concern: see [Node.Shutdown]. A client given in
 // Config.Redis stays open. Close is idempotent; afterwards methods that return
@@ -220,6 +234,9 @@ func (n *Node) close() error {
 	defer cancel()
 
 	n.closed.Store(true)
+	n.closing.Lock()   // no call begins any more, and those under way have left
+	n.closing.Unlock() //nolint:staticcheck // the lock was to wait for them
+	n.brackets.cancel()
 	n.mu.Lock()
 	spaces := n.spaces
 	n.spaces = nil
@@ -227,8 +244,10 @@ func (n *Node) close() error {
 	for _, s := range spaces {
 		s.close(ctx)
 	}
-	n.closing.Lock() // calls under way have left
+	n.brackets.wait(ctx)
+	n.closing.Lock()
 	defer n.closing.Unlock()
+	n.ended = true
 
 	n.cancel()
 	n.tasks.Wait()
