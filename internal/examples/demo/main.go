@@ -83,7 +83,7 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	c := config{service: "service"}
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(output)
-	flags.DurationVar(&c.Duration, "duration", 30*time.Second, "how long the load lasts")
+	flags.DurationVar(&c.Duration, "duration", 24*time.Second, "how long the load lasts")
 	flags.DurationVar(&c.Outage, "outage", 3*time.Second, "how long Redis is stopped, half-way")
 	flags.DurationVar(&c.Latency, "latency", 2*time.Millisecond, "artificial time of each query, which stands for a network")
 	flags.DurationVar(&c.Heartbeat, "heartbeat", time.Second, "how often a node proves that it hears; Δ follows from it")
