@@ -47,7 +47,8 @@ type report struct {
 	Phases  []phase
 	Tiers   []tierLatency
 	Query   latency // of the database, for a read
-	Update  latency // of an update, at its client
+	Delete  latency // of an update with Delete after the commit, at its client
+	Update  latency // of an update in the bracket of Update
 	Obeyed  latency // from an update's answer to the first new value of the other process, Redis being there
 	Lag     lag
 	Sum     serviceStats // counts of all services
@@ -122,7 +123,7 @@ func latencyOf(d []time.Duration) latency {
 func analyze(m *measured) *report {
 	r := &report{measured: *m, Phases: phasesOf(m), Sum: sum(m.Services)}
 	took := make(map[source][]time.Duration)
-	var queries, updates, obeyed []time.Duration
+	var queries, updates, deletes, obeyed []time.Duration
 	for i := range m.Samples {
 		s := &m.Samples[i]
 		took[s.source] = append(took[s.source], s.cache)
@@ -140,14 +141,19 @@ func analyze(m *measured) *report {
 		r.Tiers = append(r.Tiers, tierLatency{s, latencyOf(took[s])})
 	}
 	for _, u := range m.Updates {
-		updates = append(updates, u.took)
+		if bracketed(u.id) {
+			updates = append(updates, u.took)
+		} else {
+			deletes = append(deletes, u.took)
+		}
 	}
 	for _, p := range m.Probes {
 		if p.at.Add(p.current).Before(m.Outage.Down) || p.at.After(m.Outage.Back.Add(m.Limits.Replay)) {
 			obeyed = append(obeyed, p.current)
 		}
 	}
-	r.Query, r.Update, r.Obeyed = latencyOf(queries), latencyOf(updates), latencyOf(obeyed)
+	r.Query, r.Obeyed = latencyOf(queries), latencyOf(obeyed)
+	r.Delete, r.Update = latencyOf(deletes), latencyOf(updates)
 	r.Verdict = append(breaches(r), voids(r)...)
 	return r
 }

@@ -67,16 +67,16 @@ func idIn(r *http.Request) int64 {
 func (s *service) commit(w http.ResponseWriter, r *http.Request) {
 	var ch change
 	err := json.NewDecoder(r.Body).Decode(&ch)
-	var version int64
+	var u user
 	if err == nil {
-		version, err = s.db.update(r.Context(), idIn(r), ch)
+		u, err = s.db.update(r.Context(), idIn(r), ch)
 	}
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	s.updates.Add(1)
-	w.Header().Set(headerVersion, strconv.FormatInt(version, 10))
+	w.Header().Set(headerVersion, strconv.FormatInt(u.Version, 10))
 }
 
 // tell answers with a user as getUser does.

@@ -93,7 +93,7 @@ func (c *client) update(ctx context.Context, id int64, ch change) (version int64
 		return 0, c.failed(ctx, fmt.Errorf("PUT user %d to process %s: %w", id, processName(c.process), err))
 	}
 	c.check.acknowledge(id, c.process, version, at)
-	c.collect.update(sent, at.Sub(sent))
+	c.collect.update(id, sent, at.Sub(sent))
 	return version, nil
 }
 

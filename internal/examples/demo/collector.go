@@ -17,10 +17,11 @@ type collector struct {
 	seen     int // samples before the last call of window
 }
 
-// timed is something that was sent then and took so long.
+// timed is an update that was sent then and took so long.
 type timed struct {
 	sent time.Time
 	took time.Duration
+	id   int64
 }
 
 func (c *collector) read(s sample) {
@@ -29,10 +30,10 @@ func (c *collector) read(s sample) {
 	c.samples = append(c.samples, s)
 }
 
-func (c *collector) update(sent time.Time, took time.Duration) {
+func (c *collector) update(id int64, sent time.Time, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.updates = append(c.updates, timed{sent, took})
+	c.updates = append(c.updates, timed{sent, took, id})
 }
 
 func (c *collector) failure(err error) {

@@ -85,43 +85,47 @@ func (d *database) travel(ctx context.Context) error {
 	return pause(ctx, d.latency/2)
 }
 
+// columns are those of a user, in the order of fields.
+const columns = "id, version, email, name, plan, credits, address, about, updated"
+
+func (u *user) fields() []any {
+	return []any{&u.ID, &u.Version, &u.Email, &u.Name, &u.Plan, &u.Credits, &u.Address, &u.About, &u.Updated}
+}
+
 // user returns the row of id, or tier.ErrNotFound.
-func (d *database) user(ctx context.Context, id int64) (user, error) {
+func (d *database) user(ctx context.Context, id int64) (u user, err error) {
 	if err := d.travel(ctx); err != nil {
 		return user{}, err
 	}
-	u := user{ID: id}
-	err := d.db.QueryRowContext(ctx,
-		`SELECT version, email, name, plan, credits, address, about, updated FROM users WHERE id = ?`, id).
-		Scan(&u.Version, &u.Email, &u.Name, &u.Plan, &u.Credits, &u.Address, &u.About, &u.Updated)
+	err = d.db.QueryRowContext(ctx, "SELECT "+columns+" FROM users WHERE id = ?", id).Scan(u.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = tier.ErrNotFound
 	}
 	return u, errors.Join(err, d.travel(ctx))
 }
 
-// update commits ch and returns the row's new version, or tier.ErrNotFound.
-func (d *database) update(ctx context.Context, id int64, ch change) (version int64, err error) {
+// update commits ch and returns what is then the row, or tier.ErrNotFound.
+func (d *database) update(ctx context.Context, id int64, ch change) (u user, err error) {
 	if err := d.travel(ctx); err != nil {
-		return 0, err
+		return user{}, err
 	}
 	// An explicit transaction: a lone UPDATE ... RETURNING commits only when its
 	// rows are closed, where an error is easily lost.
 	tx, err := d.db.BeginTx(ctx, nil)
 	if err != nil {
-		return 0, err
+		return user{}, err
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
 	err = tx.QueryRowContext(ctx,
-		`UPDATE users SET version = version + 1, plan = ?, about = ?, updated = ? WHERE id = ? RETURNING version`,
-		ch.Plan, ch.About, time.Now().UnixMilli(), id).Scan(&version)
+		"UPDATE users SET version = version + 1, plan = ?, about = ?, updated = ? WHERE id = ? RETURNING "+columns,
+		ch.Plan, ch.About, time.Now().UnixMilli(), id).Scan(u.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, tier.ErrNotFound
+		return user{}, tier.ErrNotFound
 	}
 	if err != nil {
-		return 0, err
+		return user{}, err
 	}
-	return version, errors.Join(tx.Commit(), d.travel(ctx))
+	return u, errors.Join(tx.Commit(), d.travel(ctx))
 }
 
 // versions returns the version of every user; the id of a user is its index.

@@ -50,11 +50,17 @@ func ask(t *testing.T, h http.Handler, status int, method, path, body string) *h
 }
 
 func TestService_readsAndUpdates(t *testing.T) {
+	for way, path := range map[string]string{"Delete": "/users/8", "Update": "/users/7"} {
+		t.Run(way, func(t *testing.T) { readAndUpdate(t, path) })
+	}
+}
+
+func readAndUpdate(t *testing.T, path string) {
 	s, h := tempService(t, 20)
 	get := func(from source, version string) user {
 		var w *httptest.ResponseRecorder
 		require.Eventually(t, func() bool { // what is stored enters L1 a moment later
-			w = ask(t, h, http.StatusOK, http.MethodGet, "/users/7", "")
+			w = ask(t, h, http.StatusOK, http.MethodGet, path, "")
 			return from != fromL1 || w.Header().Get(headerSource) == string(from)
 		}, 10*time.Second, time.Millisecond)
 		assert.Equal(t, string(from), w.Header().Get(headerSource))
@@ -65,18 +71,22 @@ func TestService_readsAndUpdates(t *testing.T) {
 		return u
 	}
 	u := get(fromLoad, "1")
-	assert.Equal(t, "user7@example.com", u.Email)
+	assert.Equal(t, emailOf(u.ID), u.Email)
 	assert.Equal(t, u, get(fromL1, "1"))
-	w := ask(t, h, http.StatusNoContent, http.MethodPut, "/users/7", `{"Plan":"pro","About":"new"}`)
+	w := ask(t, h, http.StatusNoContent, http.MethodPut, path, `{"Plan":"pro","About":"new"}`)
 	assert.Equal(t, "2", w.Header().Get(headerVersion))
-	u = get(fromLoad, "2")
+	after, queries := fromLoad, int64(2)
+	if bracketed(u.ID) {
+		after, queries = fromL1, 1 // the new row is there already
+	}
+	u = get(after, "2")
 	assert.Equal(t, "new", u.About)
 
 	var stats serviceStats
 	require.NoError(t, json.Unmarshal(ask(t, h, http.StatusOK, http.MethodGet, "/stats", "").Body.Bytes(), &stats))
-	assert.EqualValues(t, 2, stats.Queries)
+	assert.Equal(t, queries, stats.Queries)
 	assert.EqualValues(t, 1, stats.Updates)
-	assert.EqualValues(t, 1, stats.Cache.HitsL1)
+	assert.Positive(t, stats.Cache.HitsL1)
 	assert.Contains(t, ask(t, h, http.StatusOK, http.MethodGet, "/healthz", "").Body.String(), `"Healthy":true`)
 	require.NoError(t, s.node.Close())
 	assert.Contains(t, ask(t, h, http.StatusOK, http.MethodGet, "/healthz", "").Body.String(), `"Healthy":false`)
@@ -101,9 +111,9 @@ func TestClient_reports(t *testing.T) {
 	collect := new(collector)
 	check := newChecker([]int64{0, 1, 1}, limits{})
 	c := newClients([]string{strings.TrimPrefix(server.URL, "http://")}, server.Client().Transport, check, collect)[0]
-	_, err := c.update(t.Context(), 1, change{About: "new"})
+	_, err := c.update(t.Context(), 2, change{About: "new"})
 	require.NoError(t, err)
-	o, s, err := c.read(t.Context(), 1)
+	o, s, err := c.read(t.Context(), 2)
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, o.version)
 	assert.Equal(t, fromLoad, s.source)
@@ -137,17 +147,17 @@ func TestDatabase_isMadeOnce(t *testing.T) {
 	for id := 1; id <= 50; id++ {
 		assert.EqualValues(t, 1, versions[id])
 	}
-	version, err := db.update(t.Context(), 50, change{Plan: "pro"})
+	u, err := db.update(t.Context(), 50, change{Plan: "pro"})
 	require.NoError(t, err)
-	assert.EqualValues(t, 2, version)
+	assert.EqualValues(t, 2, u.Version)
+	assert.Equal(t, emailOf(50), u.Email)
 
 	_, created, err = prepareDatabase(t.Context(), dir, 50)
 	require.NoError(t, err)
 	assert.False(t, created)
-	u, err := db.user(t.Context(), 50)
+	again, err := db.user(t.Context(), 50)
 	require.NoError(t, err)
-	assert.EqualValues(t, 2, u.Version)
-	assert.Equal(t, "pro", u.Plan)
+	assert.Equal(t, u, again)
 	_, err = db.user(t.Context(), 51)
 	require.ErrorIs(t, err, tier.ErrNotFound)
 	_, err = db.versions(t.Context(), 49)

@@ -76,7 +76,8 @@ func (r *report) printTiers(w io.Writer) {
 		line(sourceNames()[t.Source], t.latency)
 	}
 	line(fmt.Sprintf("the database alone (%v of it artificial)", r.Config.Latency), r.Query)
-	line("update: database, then invalidation (client)", r.Update)
+	line("update, then Delete (at its client)", r.Delete)
+	line("update in the bracket of Update", r.Update)
 }
 
 // printCoherence shows what the promises came to.

@@ -96,6 +96,9 @@ func (p *phase) lacks(services []serviceStats) voided {
 			v.least(int(s.Node.Journal.Paid), 1, "invalidations made up for by "+name)
 		}
 	}
+	if all := sum(services); p.Name == phaseAfter {
+		v.least(int(all.Cache.FillsRefused), 1, "values in all that were loaded while their user was updated")
+	}
 	return v
 }
 

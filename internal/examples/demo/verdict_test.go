@@ -30,8 +30,8 @@ func sound() *measured {
 				})
 			}
 		}
-		m.Updates = append(m.Updates, timed{at(float64(s)), 4 * time.Millisecond})
-		m.ProbeUpdates = append(m.ProbeUpdates, timed{at(float64(s)), 4 * time.Millisecond})
+		m.Updates = append(m.Updates, timed{at(float64(s)), 4 * time.Millisecond, int64(s)})
+		m.ProbeUpdates = append(m.ProbeUpdates, timed{at(float64(s)), 4 * time.Millisecond, int64(s)})
 		m.Probes = append(m.Probes, probe{at: at(float64(s)), current: time.Duration(s) * time.Millisecond})
 		m.Probed = append(m.Probed, sample{sent: at(float64(s)), source: fromL1})
 	}
@@ -143,6 +143,8 @@ func TestAnalyze_splitsTheRunAtTheOutage(t *testing.T) {
 	assert.Equal(t, 30, after.Probes)
 	assert.Equal(t, lag{Usual: 5 * time.Millisecond, Away: 4 * time.Second, Old: 3}, r.Lag)
 	assert.Equal(t, 60, r.Query.Count)
+	assert.Equal(t, 30, r.Delete.Count)
+	assert.Equal(t, 30, r.Update.Count)
 	assert.EqualValues(t, 14, r.Sum.Cache.Collapsed)
 	assert.Equal(t, 48, r.Obeyed.Count, "without those of the outage and of the second after it")
 }
@@ -174,7 +176,7 @@ func TestProgress_showsASecond(t *testing.T) {
 	for _, from := range []source{fromL1, fromL1, fromL2, fromLoad} {
 		traffic.read(sample{source: from, http: 2 * time.Millisecond})
 	}
-	traffic.update(begun, time.Millisecond)
+	traffic.update(1, begun, time.Millisecond)
 	p.line(begun.Add(time.Second), time.Second)
 	assert.Regexp(t, `^ +1s +up +4 +50.0 % +25.0 % +- +25.0 % +2.00 ms +2.00 ms +1 +0\n$`, out.String())
 	out.Reset()

@@ -1,5 +1,5 @@
 // Package users is a user service as an application would write it over Tandem:
-// it reads through the cache and invalidates after each update.
+// it reads through the cache, and shows the two ways to change what is cached.
 //
 // Its tests need no server: a node with the zero Config is the whole cache in
 // memory, and so stands for it wherever this service is used in tests.
@@ -51,7 +51,11 @@ func (s *Service) User(ctx context.Context, id string) (User, error) {
 }
 
 // Rename changes the name of a user, and returns when no read that begins later
-// in this process sees the old one. Other processes see it for a moment longer.
+// in this process sees the old one. Other processes may for a moment longer.
+//
+// It invalidates after the update, which is short and enough where a stale name
+// does no harm: if this process dies between the two, the old one stands in the
+// cache for its TTL.
 func (s *Service) Rename(ctx context.Context, id, name string) error {
 	u, err := s.db.Find(ctx, id) // not from the cache: what is written must be true
 	if err != nil {
@@ -64,4 +68,19 @@ func (s *Service) Rename(ctx context.Context, id, name string) error {
 		return err
 	}
 	return s.cache.Delete(ctx, ghl.User().ID(id))
+}
+
+// SetPlan changes what a user pays for. It puts the update in the bracket of the
+// cache, so that a process that dies in it leaves the key empty, and two changes
+// at once cannot leave the older one behind. The new row is cached at once.
+func (s *Service) SetPlan(ctx context.Context, id, plan string) error {
+	_, err := s.cache.Update(ctx, ghl.User().ID(id), 0, func(ctx context.Context) (User, error) {
+		u, err := s.db.Find(ctx, id)
+		if err != nil {
+			return User{}, err
+		}
+		u.Plan = plan
+		return u, s.db.Save(ctx, u)
+	})
+	return err
 }

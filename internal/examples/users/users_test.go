@@ -89,7 +89,23 @@ func TestService_seesItsOwnUpdate(t *testing.T) {
 	u, err := s.User(t.Context(), "123")
 	require.NoError(t, err)
 	assert.Equal(t, "Grace", u.Name)
+	require.NoError(t, s.SetPlan(t.Context(), "123", "pro"))
+	u, err = s.User(t.Context(), "123")
+	require.NoError(t, err)
+	assert.Equal(t, users.User{ID: "123", Name: "Grace", Plan: "pro"}, u)
 	require.ErrorIs(t, s.Rename(t.Context(), "404", "Nobody"), tier.ErrNotFound)
+	require.ErrorIs(t, s.SetPlan(t.Context(), "404", "pro"), tier.ErrNotFound)
+}
+
+func TestService_cachesWhatAnUpdateLeaves(t *testing.T) {
+	db := newTable(users.User{ID: "123", Name: "Ada"})
+	s := newService(t, db)
+	require.NoError(t, s.SetPlan(t.Context(), "123", "pro"))
+	queries := db.queries
+	u, err := s.User(t.Context(), "123")
+	require.NoError(t, err)
+	assert.Equal(t, "pro", u.Plan)
+	assert.Equal(t, queries, db.queries)
 }
 
 // In a bubble a TTL passes in no time: the mock needs no clock of its own.
