@@ -39,7 +39,7 @@ func (k Kind) String() string {
 // Target is a parsed URL. The zero Target is not usable; see [Parse].
 type Target struct {
 	kind   Kind
-	params url.Values // as given
+	params url.Values // as given; some hold secrets
 
 	// One of them is set, according to kind.
 	single   *redis.Options
@@ -68,7 +68,8 @@ func scheme(name string) (kind Kind, parsed string, ok bool) {
 	return 0, "", false
 }
 
-// Parse reads a URL. It connects to nothing.
+// Parse reads a URL. It connects to nothing. The error names every fault, unless
+// it cannot tell the parts of the URL apart.
 func Parse(rawURL string) (Target, error) {
 	u, err := split(rawURL)
 	if err != nil {
@@ -79,11 +80,17 @@ func Parse(rawURL string) (Target, error) {
 		return Target{}, errors.New("connect: scheme is none of redis, rediss, unix, redis+cluster, rediss+cluster, redis+sentinel, rediss+sentinel")
 	}
 	t := Target{kind: kind, params: u.Query()}
-	if err := errors.Join(checkPlace(kind, u), checkParams(kind, t.params)); err != nil {
-		return Target{}, fmt.Errorf("connect: %w", err)
+	place := checkPlace(kind, u)
+	if place != nil {
+		u.Host, u.Path = "localhost:6379", ""
+		if u.Scheme == "unix" {
+			u.Host, u.Path = "", "/redis.sock"
+		}
 	}
-	u.Scheme = parsed
-	if err := t.parse(u); err != nil {
+	query := u.RawQuery
+	params, faults := checkParams(kind, u)
+	u.Scheme, u.RawQuery = parsed, params.Encode()
+	if err := errors.Join(place, faults, t.parse(u, query)); err != nil {
 		return Target{}, fmt.Errorf("connect: %w", err)
 	}
 	return t, nil
@@ -141,76 +148,153 @@ func isDatabase(s string) bool {
 }
 
 // checkParams refuses parameters that break the cache, and malformed ones whose
-// values the parsers would quote.
-func checkParams(kind Kind, params url.Values) error {
+// values the parsers would quote. It returns those that are left for go-redis.
+func checkParams(kind Kind, u *url.URL) (url.Values, error) {
+	params := u.Query()
 	var faults []error
+	refuse := func(name, reason string) {
+		faults = append(faults, fmt.Errorf("parameter %s: %s", name, reason))
+		params.Del(name)
+	}
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		value := last(params, name)
+		on, err := flag(value)
 		switch name {
 		case "read_only", "replica_only", "route_by_latency", "route_randomly", "use_disconnected_replicas":
-			if on, err := flag(value); err != nil || on {
-				faults = append(faults, fmt.Errorf("parameter %s: reads must come from primaries, since a replica may still have what was invalidated; remove it", name))
+			if err != nil || on {
+				refuse(name, "reads must come from primaries, since a replica may still have what was invalidated; remove it")
 			}
 		case "context_timeout_enabled":
-			if on, err := flag(value); err != nil || !on {
-				faults = append(faults, errors.New("parameter context_timeout_enabled: it is on here and must stay on; remove it"))
+			if err != nil || !on {
+				refuse(name, "it is on here and must stay on; remove it")
 			}
+			params.Del(name) // not all of go-redis' parsers know it
+		case "skip_verify":
+			switch {
+			case err != nil:
+				refuse(name, "want true or false")
+			case !strings.HasPrefix(u.Scheme, "rediss"):
+				refuse(name, "only for URLs with TLS (rediss)")
+			}
+			params.Del(name) // nor that one
 		case "addr":
 			for i, addr := range params[name] {
 				if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" || strings.ContainsRune(addr, '@') {
-					faults = append(faults, fmt.Errorf("parameter addr, number %d: want host:port", i+1))
+					refuse(name, fmt.Sprintf("number %d: want host:port", i+1))
 				}
 			}
 		case "db":
 			if !isDatabase(value) {
-				faults = append(faults, errors.New("parameter db: want the number of a database"))
+				refuse(name, "want the number of a database")
 			}
 		}
+		if n, err := strconv.Atoi(value); err == nil && !inRange(name, n) {
+			refuse(name, fmt.Sprintf("want a number from %d to %d", ranges[name].from, ranges[name].to))
+		}
 	}
-	if kind == Sentinel && last(params, "master_name") == "" {
-		faults = append(faults, errors.New("parameter master_name: missing; it is the name under which the sentinels watch the primary"))
-	}
-	return errors.Join(faults...)
-}
-
-// parse lets go-redis read u, whose scheme it knows.
-func (t *Target) parse(u *url.URL) error {
-	params := u.Query()
-	// These are understood by some of go-redis' parsers only.
-	skip := params.Has("skip_verify")
-	skipVerify, err := flag(last(params, "skip_verify"))
-	if err != nil {
-		return errors.New("parameter skip_verify: want true or false")
-	}
-	if skip && u.Scheme != "rediss" {
-		return errors.New("parameter skip_verify: only for URLs with TLS (rediss)")
-	}
-	params.Del("skip_verify")
-	params.Del("context_timeout_enabled")
 	// go-redis takes 0 for "the default", which would be three retries.
 	if last(params, "max_retries") == "0" {
 		params.Set("max_retries", "-1")
 	}
-	u.RawQuery = params.Encode()
+	if kind == Sentinel && last(params, "master_name") == "" {
+		refuse("master_name", "missing; it is the name under which the sentinels watch the primary")
+	}
+	return params, errors.Join(faults...)
+}
 
+// ranges are those of numbers that would make a client panic when it is made, or
+// reserve memory without bound. There are 65,536 ports.
+var ranges = map[string]struct{ from, to int }{
+	"pool_size":                  {0, 1 << 16},
+	"min_idle_conns":             {0, 1 << 16},
+	"max_idle_conns":             {0, 1 << 16},
+	"max_active_conns":           {0, 1 << 16},
+	"max_concurrent_dials":       {0, 1 << 16},
+	"pipeline_pool_size":         {-1, 1 << 16},
+	"pipeline_read_buffer_size":  {0, 1 << 26},
+	"pipeline_write_buffer_size": {0, 1 << 26},
+	"protocol":                   {2, 3},
+	"max_retries":                {-1, 100},
+	"dialer_retries":             {0, 100},
+	"max_redirects":              {-1, 100},
+}
+
+func inRange(name string, n int) bool {
+	r, ok := ranges[name]
+	return !ok || r.from <= n && n <= r.to
+}
+
+// parse lets go-redis read u, whose scheme it knows. Its parsers stop at the
+// first fault, so each parameter that one is found in is taken out, and they are
+// asked again.
+func (t *Target) parse(u *url.URL, query string) error {
+	var faults []error
+	for {
+		err := t.parseOnce(u)
+		if err == nil {
+			break
+		}
+		names, fault := explain(err, query)
+		faults = append(faults, fault)
+		params := u.Query()
+		for _, name := range names {
+			params.Del(name)
+		}
+		rest := params.Encode()
+		if rest == u.RawQuery {
+			break // it is not about parameters
+		}
+		u.RawQuery = rest
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	if config := t.tls(); config != nil {
+		config.InsecureSkipVerify, _ = flag(last(t.params, "skip_verify")) // checked
+	}
+	return nil
+}
+
+func (t *Target) parseOnce(u *url.URL) (err error) {
 	switch t.kind {
 	case Cluster:
-		u.Path = ""
 		t.cluster, err = redis.ParseClusterURL(u.String())
 	case Sentinel:
 		t.failover, err = redis.ParseFailoverURL(u.String())
 	default:
 		t.single, err = redis.ParseURL(u.String())
 	}
-	if err != nil {
-		// What is left for go-redis to refuse are parameters: names that it does
-		// not know and values that are no number or duration.
-		return errors.New(strings.TrimPrefix(err.Error(), "redis: "))
+	return err
+}
+
+// explain returns the parameters that an error of go-redis' parsers is about,
+// and what it says about them, without values. Names that go-redis does not know
+// are not repeated either, because of a password with an & that is not
+// percent-encoded the rest looks like one. query is the query as it was given.
+func explain(err error, query string) (names []string, fault error) {
+	message := strings.TrimPrefix(err.Error(), "redis: ")
+	if list, ok := strings.CutPrefix(message, "unexpected option: "); ok {
+		names = strings.Split(list, ", ")
+		return names, fmt.Errorf("parameters: not known: number %s (an & in a value must be written as %%26)", positions(query, names))
 	}
-	if config := t.tls(); config != nil {
-		config.InsecureSkipVerify = skipVerify
+	// As in "invalid pool_size number: ...", where the name is go-redis' own.
+	fields := strings.Fields(message)
+	if len(fields) > 3 && fields[0] == "invalid" {
+		return fields[1:2], fmt.Errorf("parameter %s: not a %s", fields[1], strings.TrimSuffix(fields[2], ":"))
 	}
-	return nil
+	return nil, errors.New("go-redis refuses the URL")
+}
+
+// positions says which parameters of a query have one of the names: "2, 5".
+func positions(query string, names []string) string {
+	var found []string
+	for i, param := range strings.Split(query, "&") {
+		name, _, _ := strings.Cut(param, "=")
+		if name, err := url.QueryUnescape(name); err == nil && slices.Contains(names, name) {
+			found = append(found, strconv.Itoa(i+1))
+		}
+	}
+	return strings.Join(found, ", ")
 }
 
 // flag reads a boolean parameter as go-redis does.
