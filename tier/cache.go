@@ -30,7 +30,9 @@ type Cache[T any] struct {
 	local   *l1.Store[T]
 	flights *flight.Group[*l1.Entry[T]]
 	cell    versionCell
-	voided  broadcast // of clears
+	voided  broadcast   // of clears
+	tagged  atomic.Bool // loads may name tags
+	hints   tagHints
 
 	failures   pauses       // values for which the loader has just failed
 	refreshes  pauses       // values for which a background load has just begun
@@ -82,6 +84,9 @@ func New[T any](n *Node, name string, opts Options[T]) (*Cache[T], error) {
 		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.Timeout)
 		defer cancel()
 		_, _ = c.learnVersion(ctx) // else the first read learns it
+		if opts.Tags != nil {
+			n.makeBooks(ctx)
+		}
 	}
 	return c, nil
 }
@@ -107,8 +112,10 @@ func build[T any](n *Node, name string, opts Options[T]) (*Cache[T], error) {
 	}
 	c := &Cache[T]{
 		node: n, name: name, opts: opts, seed: n.seed, fence: f, local: local,
+		cell:   versionCell{forgets: &n.forgets},
 		schema: schemaStamp(opts.Codec.Name(), reflect.TypeFor[T](), opts.Version),
 	}
+	c.tagged.Store(opts.Tags != nil)
 	// No flight older than Δ is joined: it may have read before an invalidation
 	// whose message was lost.
 	joinable := n.member.maxSilence()

@@ -16,9 +16,9 @@ import (
 )
 
 // warm puts a value into L1 and waits until it is there.
-func warm(t testing.TB, c *tier.Cache[row], key string) {
+func warm(t testing.TB, c *tier.Cache[row], key string, tags ...string) {
 	t.Helper()
-	require.NoError(t, c.Set(context.Background(), key, row{Key: key, Version: 1}, 0))
+	require.NoError(t, c.Set(context.Background(), key, row{Key: key, Version: 1}, 0, tags...))
 	await(t, "L1", 5*time.Second, func() bool {
 		item, err := c.Lookup(context.Background(), key)
 		return err == nil && item.Tier == tier.TierL1
@@ -39,8 +39,10 @@ func TestCache_hitAllocatesNothing(t *testing.T) {
 			assert.Less(t, testing.AllocsPerRun(6400, func() { _, _ = c.Get(ctx, "1") }), 0.1, "Get")
 			assert.Less(t, testing.AllocsPerRun(6400, func() { _, _ = c.GetOrSet(ctx, "1", 0, load) }), 0.1, "GetOrSet")
 			assert.Less(t, testing.AllocsPerRun(6400, func() { _, _ = c.Lookup(ctx, "1") }), 0.1, "Lookup")
+			warm(t, c, "tagged", "red", "green", "blue")
+			assert.Less(t, testing.AllocsPerRun(6400, func() { _, _ = c.Get(ctx, "tagged") }), 0.1, "Get of a tagged value")
 			after := c.Stats()
-			assert.GreaterOrEqual(t, after.HitsL1-before.HitsL1, uint64(3*6400), "these were no hits")
+			assert.GreaterOrEqual(t, after.HitsL1-before.HitsL1, uint64(4*6400), "these were no hits")
 		})
 	}
 }
@@ -80,6 +82,8 @@ func TestCache_roundTrips(t *testing.T) {
 	// The first of each kind loads its script.
 	require.NoError(t, c.Set(ctx, "0", row{Key: "0"}, 0))
 	require.NoError(t, c.Delete(ctx, "0"))
+	require.NoError(t, c.Set(ctx, "tagged", row{Key: "tagged"}, 0, "red", "blue"))
+	require.NoError(t, n.InvalidateTags(ctx, "green"))
 	_, err := c.GetOrSet(ctx, "kept", 0, func(context.Context) (row, error) { return row{Key: "kept"}, nil })
 	require.NoError(t, err)
 
@@ -94,8 +98,18 @@ func TestCache_roundTrips(t *testing.T) {
 			_, err := c.GetOrSet(ctx, "miss"+k, 0, newDatabase().loader(k))
 			require.NoError(t, err)
 		}},
-		"Get":    {1, func(string) { mustGet(t, c, "kept") }},
-		"Lookup": {1, func(string) { _, err := c.Lookup(ctx, "kept"); require.NoError(t, err) }},
+		"Get":        {1, func(string) { mustGet(t, c, "kept") }},
+		"Get tagged": {1, func(string) { mustGet(t, c, "tagged") }},
+		"Set tagged": {1, func(k string) { require.NoError(t, c.Set(ctx, k, row{Key: k}, 0, "red", "blue")) }},
+		"GetOrSet tagged": {3, func(k string) {
+			_, err := c.Fetch(ctx, "tagged miss"+k, func(_ context.Context, f *tier.Fill[row]) (row, error) {
+				f.Tags = []string{"red", "blue"}
+				return row{}, nil
+			})
+			require.NoError(t, err)
+		}},
+		"InvalidateTags": {1, func(k string) { require.NoError(t, n.InvalidateTags(ctx, "a"+k, "b"+k, "c"+k)) }},
+		"Lookup":         {1, func(string) { _, err := c.Lookup(ctx, "kept"); require.NoError(t, err) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := sent.n.Load()

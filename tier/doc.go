@@ -17,13 +17,14 @@
 //
 // A lookup goes
 //
-//  1. to L1: a hit if the entry's stamp is current, its time is not over, and
-//     the node can prove that it hears invalidations. No round trip, no
-//     allocation.
+//  1. to L1: a hit if the entry's stamp is current, its time is not over, none of
+//     its tags was invalidated, and the node can prove that it hears
+//     invalidations. No round trip, no allocation.
 //  2. to the stamp: what is invalidated from here on makes the result of this
 //     lookup invalid, whatever happens in between.
-//  3. to L2: a hit if the record is whole, of this schema and of the cache's
-//     present version, and its time is not over. One round trip.
+//  3. to L2: a hit if the record is whole, of this schema and of the present
+//     versions of the cache and of its tags, and its time is not over. One round
+//     trip, and one more for tags that this node does not know.
 //  4. (GetOrSet) to the flight of the key: one load at a time in this process.
 //  5. to the lease of the key, held in its record in Redis: one load at a time
 //     in the fleet. Who does not get it waits and looks again.
@@ -32,7 +33,7 @@
 // # Guarantees
 //
 // A change is Set, SetVersioned, Update, Delete, DeleteVersioned, Expire,
-// DeletePrefix or Clear. It completes when the call returns without ErrClosed,
+// DeletePrefix, Clear or InvalidateTags. It completes when the call returns without ErrClosed,
 // ErrKey or an error about a ttl.
 //
 //   - ReadYourWrites. After a change completed on a node, no read that begins
@@ -161,6 +162,25 @@
 //	process of a load dies          others wait out the lease (2 s)   -
 //	wall clock jumps                nothing: only monotonic clocks    nothing
 //	                                and the clock of Redis are used
+//
+// # Tags
+//
+// A tag stands for all values that carry it, in all caches of the fleet. Values
+// get tags with Set, from Options.Tags, and from what the function of Fetch says
+// in its Fill. [Node.InvalidateTags] raises the version of a tag in Redis, and
+// values that were stored under an older one are void, in every tier.
+//
+// A value is stored under the versions from before its load. Where a tag is
+// named by the loader alone, its version is compared with the time at which the
+// load began, by the clock of the Redis that holds it: a tag that was invalidated
+// since refuses the fill. If that cannot be told, because that clock is not known
+// yet or has gone back, the fill is refused once, and the tag is known to the
+// next load.
+//
+// Versions are kept in 16 keys beside the values, prefix:!tags:0 to 15. They have
+// no TTL and must outlive the values: if one of them is lost (evicted, deleted by
+// hand), all values under its tags are void. More than 8,192 tags invalidated in
+// one of them has the same effect, once, and empties it.
 //
 // # Caller's duties
 //

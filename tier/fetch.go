@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/l1"
@@ -26,7 +27,9 @@ type Fill[T any] struct {
 	// instead, unless TTL says to keep nothing.
 	TTL time.Duration
 
-	// Tags are what the result can be invalidated by, beside its key.
+	// Tags are what the result can be invalidated by, beside its key and the tags
+	// of Options.Tags: at most 64 in all, each a valid key. With NotModified none
+	// means those of before.
 	Tags []string
 
 	// NoStore returns the result and keeps it in no tier. What was kept before
@@ -54,6 +57,9 @@ func (c *Cache[T]) Fetch(ctx context.Context, key string, fill func(context.Cont
 	if state == l1.Hit {
 		return c.answer(e)
 	}
+	if !c.tagged.Load() {
+		c.tagged.Store(true)
+	}
 	return c.getOrLoad(ctx, request[T]{key, h, Fill[T]{}, fill}, e, state)
 }
 
@@ -72,6 +78,7 @@ type result[T any] struct {
 	keep    bool
 	source  uint64
 	took    time.Duration
+	tags    []string // that the loader gave
 }
 
 // call runs the loader, counts it, and resolves what it decided.
@@ -112,6 +119,10 @@ func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]
 	if said.TTL == 0 {
 		res.ttl = c.opts.TTL
 	}
+	var err error
+	if res.tags, err = foldTags(c.name, f.key, slices.Clone(said.Tags)); err != nil {
+		return res, fmt.Errorf("Fill.Tags: %w", err)
+	}
 	res.keep = !said.NoStore && (res.ttl > 0 || res.ttl == NoExpiry)
 	switch {
 	case negative:
@@ -128,6 +139,9 @@ func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]
 	case said.NotModified:
 		res.entry.Value = old.Value
 		res.payload = f.r.payload
+		if len(said.Tags) == 0 {
+			res.tags = tagNames(old.Tags)
+		}
 	}
 	return res, nil
 }

@@ -38,7 +38,7 @@ type Item[T any] struct {
 	Age   time.Duration // since it was stored
 	TTL   time.Duration // how long it stays fresh; NoExpiry: for ever
 	Stale bool          // past its TTL, or served from memory unverified because Redis does not answer
-	Tags  []string
+	Tags  []string      // what it can be invalidated by, beside its key
 }
 
 // Get returns the value of key and true, or the zero value and false if no
@@ -144,6 +144,7 @@ func (c *Cache[T]) lookup(ctx context.Context, key string, past bool) (Item[T], 
 	if !item.Stale || item.Tier == TierL1 {
 		item.TTL = left(e, now) // else its time is over, be it by Expire
 	}
+	item.Tags = tagNames(e.Tags)
 	return item, nil
 }
 

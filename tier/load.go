@@ -181,7 +181,7 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1.Entry[T], joined bool, err error) {
 	// The flight may be joined while nothing it could have read was invalidated.
 	valid := func() bool {
-		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current || mutant.On(mutant.PlainJoin)
+		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current && c.node.tags.seq.Load() == r.seq || mutant.On(mutant.PlainJoin)
 	}
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, request: req, r: r}
@@ -271,6 +271,7 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 		}
 	}()
 
+	before := c.beforeLoad(ctx, f.hash, f.r.tags)
 	res, err := f.call(ctx)
 	if err != nil {
 		return nil, err
@@ -278,9 +279,14 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 	if !res.keep {
 		return res.entry, nil
 	}
+	tags, ok := c.afterLoad(ctx, res.entry, f.hash, res.tags, before)
+	if !ok {
+		c.counts.fillsRefused.Add(1)
+		return res.entry, nil
+	}
 	w, err := c.encode(making[T]{
 		key: f.key, value: res.entry.Value, negative: res.entry.Negative, payload: res.payload,
-		ttl: c.jittered(res.ttl), version: f.r.version, source: res.source, took: res.took,
+		ttl: c.jittered(res.ttl), version: f.r.version, source: res.source, took: res.took, tags: tags,
 	})
 	if err != nil {
 		c.counts.fillsRefused.Add(1)

@@ -178,7 +178,8 @@ func (m *member) echoed(number uint64) {
 // apply does what another node's message asks for.
 func (n *Node) apply(msg invalidation.Message) {
 	if msg.Kind == invalidation.KindTags {
-		return // no cache of this version stores tags
+		n.applyTags(msg)
+		return
 	}
 	s := n.space(msg.Cache)
 	if s == nil {

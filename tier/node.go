@@ -39,6 +39,7 @@ type Node struct {
 	bus    invalidation.Bus
 	sub    invalidation.Subscription
 	member *member
+	tags   *tagTable
 	debts  *journal.Journal
 	payer  *payer
 
@@ -60,6 +61,7 @@ type Node struct {
 	closeErr  error
 
 	unconfirmed atomic.Uint64 // changes that Redis did not confirm at once
+	forgets     atomic.Uint64 // times that what was known of versions was forgotten
 }
 
 // space is a cache as its node sees it, whatever its T.
@@ -104,6 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		brackets: newBrackets(),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.tags = newTagTable(&n.forgets)
 	n.payer = newPayer(n)
 	n.member = newMember(n)
 	if err := n.attach(); err != nil {

@@ -83,6 +83,11 @@ type Options[T any] struct {
 	// theirs to change; without it, values are shared and must not be changed.
 	Clone func(T) T
 
+	// Tags names the tags of a value, beside those that a call gives. It is
+	// applied to every value that is stored, loaded ones included, and must
+	// return the same for the same value. See [Node.InvalidateTags].
+	Tags func(key string, v T) []string
+
 	// MaxValueBytes limits the encoded size of a value. Default 1 MiB, at most
 	// 256 MiB.
 	MaxValueBytes int
@@ -173,7 +178,7 @@ func (o Options[T]) same(p Options[T]) bool {
 		o.StaleFor == p.StaleFor && o.RefreshAt == p.RefreshAt && o.SoftTimeout == p.SoftTimeout &&
 		o.LoadTimeout == p.LoadTimeout && o.Local == p.Local && o.Version == p.Version &&
 		o.MaxValueBytes == p.MaxValueBytes && o.Hold == p.Hold && o.Codec.Name() == p.Codec.Name() &&
-		code(o.Cost) == code(p.Cost) && code(o.Clone) == code(p.Clone)
+		code(o.Cost) == code(p.Cost) && code(o.Tags) == code(p.Tags) && code(o.Clone) == code(p.Clone)
 }
 
 // checkTTL refuses what is too short to mean anything, or too long to count.

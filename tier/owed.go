@@ -55,6 +55,7 @@ func (n *Node) owe(d journal.Debt, cause error) {
 	if n.debts.Owe(d, time.Now()) {
 		n.log.Warn("tier: too many owed invalidations, caches will be cleared", "limit", n.cfg.MaxPending)
 		n.eachSpace(func(s space) { s.invalidatePrefix("") })
+		n.tags.moveAll()
 	}
 	n.log.Debug("tier: invalidation owed", "cache", d.Cache, "name", d.Name, "cause", cause)
 	n.payer.wake()
@@ -145,6 +146,10 @@ func (p *payer) pay(d journal.Debt) error {
 		}
 		if s != nil {
 			s.invalidatePrefix(d.Name)
+		}
+	case journal.Tag:
+		if err := n.payTag(ctx, d.Name); err != nil {
+			return err
 		}
 	case journal.Clear:
 		if err := n.raiseCache(ctx, d.Cache, s); err != nil {

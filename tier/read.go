@@ -30,12 +30,14 @@ const (
 type reading[T any] struct {
 	outcome outcome
 	stamp   fence.Stamp // taken before the look
+	seq     uint64      // of the node's tags, taken before the look
 	entry   *l1.Entry[T]
 	stale   *l1.Entry[T] // instead of entry: a value that only age or Expire has ended
 	bytes   int64        // size of the value
 	payload []byte       // the value as it is stored
 	seen    l2.Seen      // what a lease depends on
 	version uint64       // the cache's version that a fill stores
+	tags    []seenTag    // versions of tags that were found on the way
 	err     error        // why it is down
 }
 
@@ -74,12 +76,12 @@ func (b *budget) end(begun time.Time, cancel context.CancelFunc) {
 func (c *Cache[T]) look(ctx context.Context, key string, h uint64, b *budget, old *l1.Entry[T]) reading[T] {
 	const tries = 3
 	for range tries {
-		st := c.fence.Stamp(h)
+		st, seq := c.fence.Stamp(h), c.node.tags.seq.Load()
 		r := c.lookOnce(ctx, key, b, old)
 		if mutant.On(mutant.StampAfterRead) {
 			st = c.fence.Stamp(h)
 		}
-		r.stamp = st
+		r.stamp, r.seq = st, seq
 		if r.outcome == owed || r.outcome == down {
 			return r
 		}
@@ -109,18 +111,36 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 	if !ok {
 		return reading[T]{outcome: down, err: context.DeadlineExceeded}
 	}
-	defer b.end(time.Now(), cancel)
+	begun := time.Now()
+	defer b.end(begun, cancel)
 
-	reply, version, err := c.fetch(ctx, rkey)
+	asked := c.askAlong(old)
+	reply, version, err := c.fetch(ctx, rkey, asked)
 	if err != nil {
 		return reading[T]{outcome: down, err: err}
 	}
 	if version == 0 {
 		return reading[T]{outcome: blind}
 	}
-	r := reading[T]{outcome: missed, version: version, payload: reply.Record.Payload}
+	r := reading[T]{outcome: missed, version: version, payload: reply.Record.Payload, tags: asked.seen, seen: reply.Seen()}
+	var held []seenTag
+	if len(reply.Record.Tags) > 0 && reply.Record.CacheVersion == version {
+		ctx, cancel := context.WithTimeout(ctx, b.left-time.Since(begun))
+		defer cancel()
+		r.outcome, held = c.tagsHold(ctx, &reply.Record, asked)
+		if held != nil {
+			r.tags = held
+		}
+		if r.outcome != hit {
+			return r
+		}
+		r.outcome = missed
+	}
 	e, bytes, fresh := c.judge(key, rkey, &reply, version, old)
 	r.bytes, r.seen = bytes, reply.Seen() // after judge: it may have found the payload corrupt
+	if e != nil {
+		e.Tags = ties(held)
+	}
 	if fresh {
 		r.outcome, r.entry = hit, e
 	} else {
@@ -129,11 +149,12 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 	return r
 }
 
-// fetch reads a record together with the cache's version: from memory while
-// the bus is heard, else along with the record. Version 0 is not known.
-func (c *Cache[T]) fetch(ctx context.Context, rkey string) (l2.Reply, uint64, error) {
+// fetch reads a record together with the cache's version and what asked asks
+// for: from memory while the bus is heard, else along with the record. Version 0
+// is not known.
+func (c *Cache[T]) fetch(ctx context.Context, rkey string, asked *tagQuery) (l2.Reply, uint64, error) {
 	limit := c.payloadLimit()
-	if known := c.cell.get(); known != 0 && c.node.member.hears() {
+	if known := c.cell.get(); known != 0 && c.node.member.hears() && asked.done() {
 		reply, err := c.node.store.Read(ctx, rkey, limit)
 		if err == nil && reply.Record.CacheVersion > known {
 			// Somebody cleared, and the message is on its way or was lost.
@@ -142,7 +163,8 @@ func (c *Cache[T]) fetch(ctx context.Context, rkey string) (l2.Reply, uint64, er
 		return reply, known, err
 	}
 	ticket, floor := c.cell.begin()
-	reads, marked := c.node.store.ReadMany(ctx, []string{rkey}, limit, l2.Marks{Marker: c.node.markerKey(c.name)})
+	reads, marked := c.node.store.ReadMany(ctx, []string{rkey}, limit, l2.Marks{Marker: c.node.markerKey(c.name), Books: asked.reads()})
+	c.tookAlong(ctx, asked, marked.Books)
 	reply, err := reads[0].Reply, reads[0].Err
 	switch {
 	case err != nil:
@@ -198,7 +220,7 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old 
 	case reply.State != l2.StateRecord:
 		c.counts.decodeErrors.Add(1)
 		return nil, 0, false
-	case !rec.Kind.HasBody() || len(rec.Tags) > 0,
+	case !rec.Kind.HasBody(),
 		rec.Schema != c.schema && !mutant.On(mutant.NoSchema),
 		rec.CacheVersion != version && !mutant.On(mutant.NoVersion):
 		return nil, 0, false
@@ -292,7 +314,7 @@ func (c *Cache[T]) keep(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp) {
 // answer or the loader has failed, unless it is there already.
 func (c *Cache[T]) keepStale(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp, old *l1.Entry[T]) {
 	e.Stamp = st
-	if old == nil || old.Record != e.Record || c.fence.State(h, e.Key, old.Stamp) != fence.Current {
+	if old == nil || old.Record != e.Record || !tied(old.Tags) || c.fence.State(h, e.Key, old.Stamp) != fence.Current {
 		c.keep(h, e, bytes, st)
 	}
 }

@@ -31,6 +31,7 @@ type making[T any] struct {
 	version  uint64        // the cache's, as it was known before the value was read from its source
 	source   uint64        // the value's in its source, 0: none
 	took     time.Duration // of the load
+	tags     []seenTag     // as they were before the value was read from its source
 }
 
 // encode makes the record of m, for both tiers.
@@ -39,7 +40,7 @@ func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
 	w := &encoded[T]{redisKey: c.redisKey(key)}
 	rec := l2.Record{
 		Kind: l2.KindValue, Version: l2.NewVersion(), Source: m.source,
-		Schema: c.schema, CacheVersion: m.version, Load: m.took,
+		Schema: c.schema, CacheVersion: m.version, Load: m.took, Tags: stamps(m.tags),
 	}
 	if m.negative {
 		rec.Kind = l2.KindNegative
@@ -70,6 +71,7 @@ func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
 	mono := c.node.clock.Now()
 	w.entry = &l1.Entry[T]{
 		Key: key, Value: m.value, Negative: m.negative, Record: rec.Version, StoredAt: mono, TTL: ttl,
+		Tags: ties(m.tags),
 	}
 	if c.opts.Clone != nil && !m.negative {
 		w.entry.Value = c.opts.Clone(m.value)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 
 	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/l1"
@@ -32,7 +33,10 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 	if c.failures.on(e.Record, now) || !c.refreshes.claim(e.Record, now, pauseOf(e.TTL)) {
 		return
 	}
-	valid := func() bool { return c.fence.State(req.hash, req.key, e.Stamp) == fence.Current }
+	seq := c.node.tags.seq.Load()
+	valid := func() bool {
+		return c.fence.State(req.hash, req.key, e.Stamp) == fence.Current && c.node.tags.seq.Load() == seq
+	}
 	c.flights.Background(ctx, req.key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, request: req}
 		loaded, err := f.again(ctx, e)
@@ -95,6 +99,9 @@ func (f *filling[T]) changes(w *encoded[T]) bool {
 	}
 	if old.Negative || w.entry.Negative {
 		return old.Negative != w.entry.Negative
+	}
+	if !slices.Equal(tagNames(old.Tags), tagNames(w.entry.Tags)) {
+		return true // others would not drop it with a tag that they do not know of
 	}
 	return !bytes.Equal(f.r.payload, w.payload) && !reflect.DeepEqual(old.Value, w.entry.Value)
 }

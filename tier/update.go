@@ -8,6 +8,7 @@ import (
 
 	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/journal"
+	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
 	"github.com/tandemcache/tandem/invalidation"
 )
@@ -125,6 +126,7 @@ type bracket[T any] struct {
 	// is not known, or if the placeholder was not confirmed before commit began:
 	// that one may arrive late, when another's whole Update has come and gone.
 	version uint64
+	before  tagsBefore
 	ended   bool
 }
 
@@ -153,6 +155,7 @@ func (b *bracket[T]) begin(ctx context.Context) error {
 		// Known before commit: a Clear that comes later must void what commit returns.
 		b.version, _ = c.currentVersion(ctx)
 	}
+	b.before = c.beforeLoad(ctx, b.hash, nil)
 	b.begun = c.fence.Begin(b.hash)
 	c.local.Drop(b.hash)
 	return nil
@@ -252,6 +255,9 @@ func (b *bracket[T]) conclude(ctx context.Context, v T, err error, ttl time.Dura
 	if m.negative {
 		m.ttl = b.c.opts.NegativeTTL
 		store = store && m.ttl > 0
+	}
+	if store {
+		m.tags, store = b.c.afterLoad(ctx, &l1.Entry[T]{Key: b.key, Value: v, Negative: m.negative}, b.hash, nil, b.before)
 	}
 	var w *encoded[T]
 	if store {

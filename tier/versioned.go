@@ -54,7 +54,7 @@ func (c *Cache[T]) SetVersioned(ctx context.Context, key string, value T, versio
 	if ttl < 0 && ttl != NoExpiry {
 		return c.DeleteVersioned(ctx, key, version)
 	}
-	return c.set(ctx, making[T]{key: key, value: value, ttl: ttl, source: version})
+	return c.set(ctx, making[T]{key: key, value: value, ttl: ttl, source: version}, nil)
 }
 
 // DeleteVersioned is Delete for keys written by [Cache.SetVersioned]: it deletes

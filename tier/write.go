@@ -21,7 +21,11 @@ const deleteWorkers = 32
 // Set stores value under key for ttl: in L2 by one atomic step that also tells
 // the other nodes to drop theirs, and then in L1. ttl 0 is the cache's default,
 // NoExpiry never ends, any other ttl below zero deletes the key, and below 1 ms
-// is an error. One round trip.
+// is an error. One round trip, and one more for tags that this node has not met.
+//
+// The value can be invalidated by its tags as well as by its key: by those given
+// and those of Options.Tags, at most 64 together, which keep to the rules for
+// keys. See [Node.InvalidateTags].
 //
 // When Set returns, reads on this node see value or something newer
 // (ReadYourWrites), and no load begun before stores its result (NoStaleFill).
@@ -36,13 +40,10 @@ const deleteWorkers = 32
 // until confirmed, and until then this node serves the key from neither tier
 // (NothingForgotten). Set then returns nil, or ErrUnavailable if Config.Strict.
 // ErrTooLarge, an encoding error: nothing is stored and the key is deleted,
-// because what it holds is older than value. ErrKey, ErrClosed: nothing is
-// done. A ctx that ends does not stop a change: what the application has
+// because what it holds is older than value. ErrKey (of the key, or of a tag, which
+// it names), ErrClosed: nothing is done. A ctx that ends does not stop a change: what the application has
 // decided to invalidate must not depend on a request that was abandoned.
 func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Duration, tags ...string) error {
-	if len(tags) > 0 {
-		return fmt.Errorf("tier: cache %q: tags: %w", c.name, errors.ErrUnsupported)
-	}
 	ttl, err := c.ttlOf(ttl)
 	if err != nil {
 		return err
@@ -50,12 +51,16 @@ func (c *Cache[T]) Set(ctx context.Context, key string, value T, ttl time.Durati
 	if ttl < 0 && ttl != NoExpiry {
 		return c.Delete(ctx, key)
 	}
-	return c.set(ctx, making[T]{key: key, value: value, ttl: ttl})
+	return c.set(ctx, making[T]{key: key, value: value, ttl: ttl}, tags)
 }
 
-// set is Set and SetVersioned: m lacks what is known of the cache.
-func (c *Cache[T]) set(ctx context.Context, m making[T]) error {
+// set is Set and SetVersioned: m lacks what is known of the cache and the tags.
+func (c *Cache[T]) set(ctx context.Context, m making[T], tags []string) error {
 	if err := checkKey(c.name, m.key); err != nil {
+		return err
+	}
+	tags, err := c.tagsOf(m.key, m.value, tags)
+	if err != nil {
 		return err
 	}
 	if err := c.node.enter(); err != nil {
@@ -67,8 +72,7 @@ func (c *Cache[T]) set(ctx context.Context, m making[T]) error {
 
 	h := c.hash(m.key)
 	begun := c.fence.Begin(h)
-	var err error
-	if m.version, err = c.currentVersion(ctx); err != nil {
+	if m.version, m.tags, err = c.writeMarks(ctx, tags); err != nil {
 		return c.oweSet(m, 0, err)
 	}
 	m.ttl = c.jittered(m.ttl)
@@ -83,7 +87,7 @@ func (c *Cache[T]) set(ctx context.Context, m making[T]) error {
 	// The stamp moves again: what a read found while the write was under way
 	// is void. The value may enter L1 only if nobody else moved it, else two
 	// writers could leave L1 and L2 different.
-	if st, ok := c.fence.Confirm(h, begun); ok && res.Stored {
+	if st, ok := c.fence.Confirm(h, begun); ok && res.Stored && !c.node.owesAny(m.tags) {
 		c.keep(h, w.entry, w.bytes, st)
 	}
 	return nil

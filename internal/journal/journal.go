@@ -16,7 +16,7 @@ type Scope uint8
 const (
 	Key    Scope = iota + 1 // one key
 	Prefix                  // a key and all that begin with it and ":"; "" is every key
-	Tag                     // every entry of the node that carries the tag; Cache is empty
+	Tag                     // every entry of the node that carries the tag, "" is every tag; Cache is empty
 	Clear                   // the whole cache
 )
 
@@ -70,8 +70,8 @@ type Stats struct {
 	Overflows uint64        // times that all debts were folded into clears
 }
 
-// New returns a journal that keeps at most limit debts (at least one a cache:
-// folding never drops a cache).
+// New returns a journal that keeps at most limit debts (at least one a cache, and
+// one for the tags: folding never drops a cache).
 func New(limit int) *Journal {
 	return &Journal{max: max(limit, 1), debts: make(map[id]*Debt)}
 }
@@ -82,12 +82,12 @@ func New(limit int) *Journal {
 func (j *Journal) Owe(d Debt, now time.Time) (overflowed bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, known := j.debts[d.id()]; !known && len(j.debts) >= j.max && d.Scope != Clear {
+	if _, known := j.debts[d.id()]; !known && len(j.debts) >= j.max && !d.widest() {
 		if mutant.On(mutant.OverflowForgets) {
 			return false
 		}
 		j.foldLocked(now)
-		d = Debt{Scope: Clear, Cache: d.Cache, NotBefore: d.NotBefore}
+		d = d.folded()
 		j.overflow++
 		overflowed = true
 	}
@@ -114,21 +114,29 @@ func (j *Journal) addLocked(d Debt, now time.Time) {
 	j.size.Store(int64(len(j.debts)))
 }
 
-// foldLocked turns every debt into the debt to clear its cache. Tags have no
-// cache: they stay, each is one marker to raise.
+// folded is the wider debt that stands for d when there is no room: to clear its
+// cache, or to invalidate every tag, since tags have no cache.
+func (d *Debt) folded() Debt {
+	f := Debt{Scope: Clear, Cache: d.Cache, NotBefore: d.NotBefore, Since: d.Since}
+	if d.Scope == Tag {
+		f.Scope = Tag
+	}
+	return f
+}
+
+func (d *Debt) widest() bool { return d.Scope == Clear || d.Scope == Tag && d.Name == "" }
+
+// foldLocked folds every debt.
 func (j *Journal) foldLocked(now time.Time) {
 	old := j.debts
 	j.debts = make(map[id]*Debt)
 	j.wide = 0
 	for _, d := range old {
-		folded := Debt{Scope: Clear, Cache: d.Cache, NotBefore: d.NotBefore, Since: d.Since}
-		if d.Scope == Tag {
-			folded = *d
+		f := d.folded()
+		if known := j.debts[f.id()]; known != nil && f.Since.Before(known.Since) {
+			known.Since = f.Since
 		}
-		if known := j.debts[folded.id()]; known != nil && folded.Since.Before(known.Since) {
-			known.Since = folded.Since
-		}
-		j.addLocked(folded, now)
+		j.addLocked(f, now)
 	}
 }
 
@@ -161,15 +169,17 @@ func (j *Journal) Owes(cache, key string) bool {
 	return false
 }
 
-// OwesTag reports whether the invalidation of a tag is owed.
+// OwesTag reports whether the invalidation of a tag is owed, its own or that of
+// every tag.
 func (j *Journal) OwesTag(tag string) bool {
 	if j.size.Load() == 0 || mutant.On(mutant.NoPoison) {
 		return false
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	_, ok := j.debts[id{Tag, false, "", tag}]
-	return ok
+	_, one := j.debts[id{Tag, false, "", tag}]
+	_, every := j.debts[id{Tag, false, "", ""}]
+	return one || every
 }
 
 // Batch returns up to n debts, in no order. They stay in the journal.
