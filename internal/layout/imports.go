@@ -64,8 +64,12 @@ func forbidden() []edge {
 			reason: "internal packages are the parts that tier puts together: what several need is internal itself",
 		},
 		{
-			from: "*", except: []string{"internal/l1"}, to: ristretto, scope: always,
+			from: "*", except: []string{"internal/l1", "tier"}, to: ristretto, scope: always,
 			reason: "what ristretto holds proves nothing: only internal/l1 may read it, behind the fence",
+		},
+		{
+			from: "tier", to: ristretto, scope: library,
+			reason: "what ristretto holds proves nothing; only tests may have one, to measure a hit against",
 		},
 		{
 			from: "*", to: goRedis, scope: always,
