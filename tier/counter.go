@@ -21,8 +21,8 @@ type CounterOptions struct {
 // one round trip, and never sees half of another. Nothing is kept in L1.
 //
 // Without an answer from Redis methods return ErrUnavailable. An increment may
-// then have happened or not; it is not repeated. All methods may be called
-// concurrently. [NewCounter] makes one.
+// then have happened or not; it is neither repeated nor owed. All methods may be
+// called concurrently. [NewCounter] makes one.
 type Counter struct {
 	node *Node
 	name string
@@ -94,8 +94,9 @@ func (c *Counter) Decrement(ctx context.Context, key string, delta int64) (int64
 // all processes. What is not allowed is not counted. limit 0 or below allows
 // nothing.
 //
-// With ErrUnavailable (and any other error about Redis) Allowed is true, so
-// that a caller that ignores the error fails open; one that must not, checks it.
+// With ErrUnavailable Allowed is true, so that a caller that ignores the error
+// fails open; one that must not, checks it. With any other error (an invalid key,
+// a closed node, something under the key that is no number) it is false.
 func (c *Counter) Allow(ctx context.Context, key string, limit int64) (d Decision, err error) {
 	err = c.call(ctx, "allow", key, func(ctx context.Context, rkey string) error {
 		taken, count, left, err := c.node.store.Take(ctx, rkey, limit, c.opts.Window)

@@ -141,4 +141,8 @@ func TestCounter_foreignValue(t *testing.T) {
 	_, err := c.Increment(t.Context(), "u", 1)
 	require.ErrorContains(t, err, `"u"`)
 	require.NotErrorIs(t, err, tier.ErrUnavailable)
+	d, err := c.Allow(t.Context(), "u", 1)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, tier.ErrUnavailable)
+	require.False(t, d.Allowed, "only an outage lets pass")
 }

@@ -15,8 +15,8 @@ var (
 	ErrNotFound = errors.New("tier: not found")
 
 	// ErrUnavailable says that Redis could not be asked, or did not confirm. A
-	// change that returns it was made on this node and is owed to Redis: do
-	// not repeat it.
+	// change of a [Cache] that returns it was made on this node and is owed to
+	// Redis: do not repeat it. A [Counter] owes nothing.
 	ErrUnavailable = errors.New("tier: redis unavailable")
 
 	// ErrClosed says that the Node is closed.

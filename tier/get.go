@@ -45,8 +45,8 @@ type Item[T any] struct {
 // tier holds a fresh one: absent, remembered as not existing, expired, owed an
 // invalidation, or an invalid key.
 //
-// An L1 hit takes no round trip and allocates nothing. Otherwise Get asks L2,
-// one round trip, and keeps what it finds in L1. It never returns a value that
+// An L1 hit takes no round trip and allocates nothing, but for what Options.Clone
+// does. Otherwise Get asks L2, one round trip, and keeps what it finds in L1. It never returns a value that
 // is past its TTL, or that was invalidated on this node before the call
 // (ReadYourWrites) or on another longer than Δ ago (BoundedStaleness). While
 // Redis does not answer it serves what L1 holds, for at most Local.TTL

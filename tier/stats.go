@@ -41,7 +41,7 @@ func (c *Cache[T]) Stats() Stats {
 // NodeStats is a snapshot of a node.
 type NodeStats struct {
 	// Available reports whether Redis answers as far as this node knows: no
-	// breaker is open. A node without Redis is available.
+	// breaker is open. A node without Redis is available until it is closed.
 	Available bool
 	// ReconnectAttempts counts the probes sent while Redis did not answer.
 	ReconnectAttempts uint64
@@ -146,7 +146,7 @@ type Health struct {
 type TierHealth struct { //nolint:revive // tier.Health is the node's
 	Healthy bool
 	State   string // "serving", "fallback" (L1 serves only while Redis does not answer), "down", "closed"
-	Reason  string // why it is not healthy
+	Reason  string // why it is not healthy, or how many invalidations are owed all the same
 }
 
 // Health asks every Redis server, one round trip at once, within ctx and
