@@ -72,3 +72,32 @@ func ExampleCounter_Get() {
 	// <nil>
 	// 0 <nil>
 }
+
+// A tag stands for all values that carry it, in every cache.
+func ExampleNode_InvalidateTags() {
+	ctx := context.Background()
+	node, err := tier.Open(ctx, tier.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer node.Close()
+	users, err := tier.New(node, "user", tier.Options[User]{})
+	if err != nil {
+		panic(err)
+	}
+	names, err := tier.New(node, "teamnames", tier.Options[string]{
+		Tags: func(team, _ string) []string { return []string{"team:" + team} },
+	})
+	if err != nil {
+		panic(err)
+	}
+	_ = users.Set(ctx, "123", User{"123", "Ada"}, 0, "team:7")
+	_ = users.Set(ctx, "124", User{"124", "Bo"}, 0, "team:8")
+	_ = names.Set(ctx, "7", "Analysts", 0)
+
+	fmt.Println(node.InvalidateTags(ctx, "team:7"))
+	fmt.Println(users.Exists(ctx, "123"), names.Exists(ctx, "7"), users.Exists(ctx, "124"))
+	// Output:
+	// <nil>
+	// false false true
+}
