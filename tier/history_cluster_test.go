@@ -80,6 +80,8 @@ func (c *replicated) connect(t *testing.T, slot *slot) tier.Config {
 
 func (c *replicated) direct() tier.Config { return tier.Config{URL: c.cluster.URL()} }
 
+func (c *replicated) owner(key string) *redistest.Server { return c.cluster.Owner(key) }
+
 func (c *replicated) mend() { c.cluster.AwaitOK() }
 
 // master draws one of the masters: the owner of a key.

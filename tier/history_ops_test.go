@@ -15,6 +15,7 @@ import (
 const (
 	rows  = iota // changed by what voids: Delete, prefixes, Clear
 	brief        // the same, and over after a moment by itself
+	aging        // the same, refreshed ahead of that, and a fallback after it
 	owned        // Set and deleted by one client each
 	last         // Set by all: the last one in Redis wins
 	caches
@@ -39,6 +40,8 @@ func cacheKinds() [caches]cacheKind {
 	}
 	short := opts
 	short.TTL, short.NegativeTTL = 250*time.Millisecond, 100*time.Millisecond
+	old := short
+	old.TTL, old.StaleFor, old.RefreshAt, old.SoftTimeout = 400*time.Millisecond, 10*time.Second, 0.6, 10*time.Millisecond
 	ids := func(n int, id func(int) string) []string {
 		all := make([]string, n)
 		for i := range all {
@@ -50,6 +53,7 @@ func cacheKinds() [caches]cacheKind {
 	return [caches]cacheKind{
 		rows:  {"rows", history.ByDatabase, ids(keyGroups*20, func(i int) string { return fmt.Sprintf("g%d:%d", i%keyGroups, i) }), opts},
 		brief: {"brief", history.ByDatabase, ids(20, flat), short},
+		aging: {"aging", history.ByDatabase, ids(20, flat), old},
 		owned: {"owned", history.ByDatabase, ids(ownedEach*clients, flat), opts},
 		last:  {"last", history.ByRedis, ids(12, flat), opts},
 	}
@@ -78,9 +82,10 @@ const (
 	opNodeDeletePrefix
 	opClear
 	opSet
+	opStale
 )
 
-var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set"}
+var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale"}
 
 var operations = []operation{
 	{3000, (*client).get},
@@ -107,7 +112,9 @@ func (c *client) key(cache int) int32 {
 
 // anyKey draws a key of any cache.
 func (c *client) anyKey() (cache int, key int32) {
-	cache = pick(c.rng, []int{rows, brief, owned, last}, func(cache int) int { return [...]int{60, 8, 24, 8}[cache] })
+	cache = pick(c.rng, []int{rows, brief, aging, owned, last}, func(cache int) int {
+		return [...]int{rows: 56, brief: 6, aging: 8, owned: 22, last: 8}[cache]
+	})
 	return cache, c.key(cache)
 }
 
@@ -202,7 +209,10 @@ func (c *client) fetch(in *instance) {
 	v, err := recovered(func() (fact, error) {
 		return in.caches[cache].Fetch(context.Background(), c.id(cache, key), func(ctx context.Context, f *tier.Fill[fact]) (fact, error) {
 			f.NoStore = !keep
-			return load(ctx)
+			c.offered(in, key, call, f)
+			v, err := load(ctx)
+			f.NotModified = err == nil && f.HasStale && f.Stale.Version == v.Version
+			return v, err
 		})
 	})
 	op := history.Op{Key: key, Name: opFetch, Kind: history.Read}
@@ -210,12 +220,23 @@ func (c *client) fetch(in *instance) {
 	c.record(in, call, op, err)
 }
 
+// offered notes the previous value that a fill is given: it must be one that a
+// read could have returned.
+func (c *client) offered(in *instance, key int32, call history.Time, f *tier.Fill[fact]) {
+	if !f.HasStale {
+		return
+	}
+	op := history.Op{Call: call, Return: c.run.now(), Key: key, Node: in.id, Client: c.number, Name: opStale, Kind: history.Read}
+	op.Result, op.Version = c.answered(context.Background(), key, f.Stale, nil)
+	c.run.mu.Lock()
+	defer c.run.mu.Unlock()
+	c.run.offers = append(c.run.offers, op)
+}
+
 // voidable draws a key whose changes void.
 func (c *client) voidable() (cache int, key int32) {
-	if c.rng.IntN(6) == 0 {
-		return brief, c.key(brief)
-	}
-	return rows, c.key(rows)
+	cache = pick(c.rng, []int{rows, brief, aging}, func(cache int) int { return [...]int{rows: 8, brief: 1, aging: 1}[cache] })
+	return cache, c.key(cache)
 }
 
 // write commits a new version of a key, and mostly calls the cache at once.

@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/internal/history"
+	"github.com/tandemcache/tandem/internal/redistest"
 	"github.com/tandemcache/tandem/tier"
 )
 
@@ -42,6 +44,8 @@ type run struct {
 	source  *source
 	slots   []*slot
 	clients []*client
+	// strangers are connections past all nodes; of the goroutine of the test.
+	strangers map[*redistest.Server]*redis.Client
 
 	mu      sync.Mutex
 	born    int16            // guards: mu; instances ever
@@ -50,6 +54,7 @@ type run struct {
 	errors  []string         // guards: mu; the first few
 	samples []history.Sample // guards: mu
 	gone    []*instance      // guards: mu
+	offers  []history.Op     // guards: mu; previous values that fills were given
 	stalls  []history.Span   // of the meter, read when it has ended
 }
 
@@ -69,7 +74,7 @@ type instance struct {
 }
 
 func newRun(t *testing.T, seed uint64, prefix string, top topology) *run {
-	r := &run{t: t, seed: seed, prefix: prefix, top: top, begun: time.Now(), kinds: cacheKinds()}
+	r := &run{t: t, seed: seed, prefix: prefix, top: top, begun: time.Now(), kinds: cacheKinds(), strangers: make(map[*redistest.Server]*redis.Client)}
 	for i, kind := range r.kinds {
 		r.first[i] = int32(len(r.keys))
 		for _, id := range kind.ids {
@@ -174,6 +179,7 @@ func (r *run) fill(h *history.History) {
 	for _, c := range r.clients {
 		h.Ops = append(h.Ops, c.ops...)
 	}
+	h.Ops = append(h.Ops, r.offers...)
 	h.Commits, h.Loads, h.Faults, h.Samples, h.Stalls = r.source.commits(), r.loads, r.faults, r.samples, r.stalls
 	h.Errors, h.Nodes = r.errors, int(r.born)
 	for _, s := range r.slots {

@@ -46,6 +46,8 @@ func (w *watched) connect(t *testing.T, slot *slot) tier.Config {
 
 func (w *watched) direct() tier.Config { return tier.Config{URL: w.sentinel.URL()} }
 
+func (w *watched) owner(string) *redistest.Server { return w.sentinel.Master() }
+
 func (w *watched) mend() { w.sentinel.AwaitReady() }
 
 func (w *watched) faults() []fault {

@@ -1,6 +1,7 @@
 package tier_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ type topology interface {
 	connect(t *testing.T, s *slot) tier.Config
 	// direct returns how to reach it past everything that is broken.
 	direct() tier.Config
+	// owner returns the server that holds a key.
+	owner(key string) *redistest.Server
 	// faults are those of the servers.
 	faults() []fault
 	// mend waits until Redis works, when all faults have ended.
@@ -45,6 +48,8 @@ func (s *standalone) connect(_ *testing.T, slot *slot) tier.Config {
 }
 
 func (s *standalone) direct() tier.Config { return tier.Config{URL: s.server.URL()} }
+
+func (s *standalone) owner(string) *redistest.Server { return s.server }
 
 func (s *standalone) mend() {}
 
@@ -88,6 +93,8 @@ func common(which func(*rand.Rand) *redistest.Server) []fault {
 			which(rng).Do("script", "flush")
 			return nil
 		}),
+		{"stranger", 3, history.Wipes, 0, true, stranger},
+		{"garbage", 1, history.Deaf, 0, true, garbage},
 		serverFault("kill clients", 1, history.Outage, 0, func(rng *rand.Rand) func() {
 			which(rng).Do("client", "kill", "type", "normal", "skipme", "yes")
 			return nil
@@ -101,4 +108,60 @@ func common(which func(*rand.Rand) *redistest.Server) []fault {
 			return nil
 		}),
 	}
+}
+
+// stranger changes records as no node would.
+func stranger(r *run, _ *slot, rng *rand.Rand) func() {
+	for range 1 + rng.IntN(20) {
+		key := r.prefix + ":" + r.keys[rng.IntN(len(r.keys))].Name
+		redis := r.try(r.top.owner(key))
+		record, _ := redis("get", key).(string)
+		how := rng.IntN(6)
+		if len(record) < 60 {
+			how %= 3
+		}
+		switch how {
+		case 0:
+			redis("del", key)
+		case 1:
+			redis("set", key, "not a record", "px", 60_000)
+		case 2:
+			redis("del", key)
+			redis("rpush", key, "not", "a", "record")
+		case 3: // a damaged body
+			redis("setrange", key, 58+rng.IntN(len(record)-58), string([]byte{byte(rng.IntN(256))}))
+		case 4: // a piece of it
+			redis("set", key, record[:rng.IntN(len(record))], "px", 60_000)
+		case 5: // the value of another key
+			other := r.prefix + ":" + r.keys[rng.IntN(len(r.keys))].Name
+			r.try(r.top.owner(other))("set", other, record, "px", 60_000)
+		}
+	}
+	return nil
+}
+
+// try returns how to call a server by hand. What it says to that does not
+// matter: a key may be another by then.
+func (r *run) try(s *redistest.Server) func(args ...any) any {
+	client := r.strangers[s]
+	if client == nil {
+		client = s.Client(r.t)
+		r.strangers[s] = client
+	}
+	return func(args ...any) any {
+		v, _ := client.Do(context.Background(), args...).Result()
+		return v
+	}
+}
+
+// garbage goes over the channel.
+func garbage(r *run, _ *slot, rng *rand.Rand) func() {
+	for range 1 + rng.IntN(20) {
+		text := make([]byte, rng.IntN(200))
+		for i := range text {
+			text[i] = byte(rng.IntN(256))
+		}
+		r.top.owner("").Do("publish", r.prefix+":!bus:0", string(text))
+	}
+	return nil
 }
