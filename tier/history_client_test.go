@@ -56,6 +56,8 @@ func (c *client) step() {
 		return
 	}
 	op := pick(c.rng, operations, func(o operation) int { return o.weight })
+	in.using.RLock()
+	defer in.using.RUnlock()
 	op.run(c, in)
 }
 

@@ -91,7 +91,7 @@ func someKey(rng *rand.Rand) string { return fmt.Sprintf("some:key:%d", rng.IntN
 
 func (c *replicated) faults() []fault {
 	return append(common(c.master),
-		fault{"move slots", 4, 0, 0, true, func(r *run, _ *slot, rng *rand.Rand) func() {
+		fault{"move slots", 4, 0, 0, onServer, func(r *run, _ *slot, rng *rand.Rand) func() {
 			c.cluster.AwaitOK()
 			to := c.master(rng)
 			for range 3 {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/tandemcache/tandem/internal/history"
 	"github.com/tandemcache/tandem/internal/redistest"
 )
@@ -18,9 +20,18 @@ type fault struct {
 	weight int
 	effect history.Effect
 	most   time.Duration // the longest it lasts
-	server bool          // of a server: one at a time, and every node is concerned
+	at     place
 	begin  func(r *run, s *slot, rng *rand.Rand) (end func())
 }
+
+// place is where a fault strikes.
+type place uint8
+
+const (
+	onLink   place = iota // between one node and its servers, if it has links
+	onNode                // one node
+	onServer              // one at a time, and every node is concerned
+)
 
 // forgetful is the weight of faults after which Redis may lack what it had
 // confirmed.
@@ -38,6 +49,7 @@ func (l links) each(f func(*redistest.Proxy)) {
 // open is a fault that has not been mended.
 type openFault struct {
 	fault
+	slot   *slot
 	record history.Fault
 	until  history.Time
 	end    func()
@@ -47,7 +59,7 @@ type openFault struct {
 // does and when it means to follows from the seed.
 func (r *run) breakThings(d time.Duration) {
 	rng := rand.New(rand.NewPCG(r.seed, mix(r.seed)))
-	faults := slices.Concat(linkFaults, r.top.faults())
+	faults := slices.Concat(linkFaults, nodeFaults, r.top.faults())
 	end := r.now() + history.Time(d)
 	calm := history.Time(200+rng.IntN(1500)) * history.Time(time.Millisecond)
 	next := r.now() + history.Time(time.Second) // some calm to begin with
@@ -73,17 +85,16 @@ func (r *run) breakThings(d time.Duration) {
 		lasts := history.Time(rng.Float64() * float64(f.most))
 		own := rand.New(rand.NewPCG(rng.Uint64(), 1))
 		next += history.Time(float64(calm) * 2 * rng.Float64())
-		if !f.server && len(s.links) == 0 {
+		if f.at == onLink && len(s.links) == 0 {
 			continue
 		}
-		if f.server {
-			open = slices.DeleteFunc(open, func(o *openFault) bool {
-				if o.server {
-					r.mend(o)
-				}
-				return o.server
-			})
-		}
+		open = slices.DeleteFunc(open, func(o *openFault) bool {
+			over := f.at == onServer && o.at == onServer || f.at == onNode && o.slot == s
+			if over {
+				r.mend(o)
+			}
+			return over
+		})
 		open = append(open, r.begin(f, s, lasts, own))
 	}
 	slices.SortFunc(open, func(a, b *openFault) int { return cmp.Compare(a.until, b.until) })
@@ -94,8 +105,8 @@ func (r *run) breakThings(d time.Duration) {
 }
 
 func (r *run) begin(f fault, s *slot, lasts history.Time, rng *rand.Rand) *openFault {
-	o := &openFault{fault: f, record: history.Fault{Name: f.name, Begin: r.now(), Node: -1, Effect: f.effect}}
-	if !f.server {
+	o := &openFault{fault: f, slot: s, record: history.Fault{Name: f.name, Begin: r.now(), Node: -1, Effect: f.effect}}
+	if f.at != onServer {
 		o.record.Node = s.current.Load().id
 	}
 	o.end = f.begin(r, s, rng)
@@ -115,23 +126,23 @@ func (r *run) mend(o *openFault) {
 
 // linkFaults break the links of one node.
 var linkFaults = []fault{
-	{"cut commands", 2, history.Outage, 0, false, cut(redistest.Commands)},
-	{"cut messages", 3, history.Deaf, 0, false, cut(redistest.PubSub)},
-	{"partition", 3, history.Outage, 3 * time.Second, false, func(_ *run, s *slot, _ *rand.Rand) func() {
+	{"cut commands", 2, history.Outage, 0, onLink, cut(redistest.Commands)},
+	{"cut messages", 3, history.Deaf, 0, onLink, cut(redistest.PubSub)},
+	{"partition", 3, history.Outage, 3 * time.Second, onLink, func(_ *run, s *slot, _ *rand.Rand) func() {
 		s.links.each(func(p *redistest.Proxy) { p.Refuse(); p.Cut(redistest.All) })
 		return func() { s.links.each((*redistest.Proxy).Accept) }
 	}},
-	{"freeze commands", 3, history.Outage, 2 * time.Second, false, freeze(redistest.Commands)},
-	{"freeze messages", 4, history.Deaf, 3 * time.Second, false, freeze(redistest.PubSub)},
-	{"freeze all", 2, history.Outage, 2 * time.Second, false, freeze(redistest.All)},
-	{"half-open commands", 2, history.Outage, 0, false, halfOpen(redistest.Commands)},
-	{"half-open messages", 3, history.Deaf, 0, false, halfOpen(redistest.PubSub)},
-	{"slow commands", 2, history.Outage, time.Second, false, delay(redistest.Commands, 150*time.Millisecond)},
-	{"slow messages", 3, history.Deaf, 2 * time.Second, false, delay(redistest.PubSub, 500*time.Millisecond)},
-	{"lost replies", 4, history.Outage, time.Second, false, rule((*redistest.Proxy).DropReply, 5)},
-	{"cut replies", 3, history.Outage, time.Second, false, rule((*redistest.Proxy).CutReply, 10)},
-	{"held commands", 6, history.Outage, time.Second, false, rule((*redistest.Proxy).Hold, 4)},
-	{"dropped messages", 8, history.Deaf, time.Second, false, func(_ *run, s *slot, rng *rand.Rand) func() {
+	{"freeze commands", 3, history.Outage, 2 * time.Second, onLink, freeze(redistest.Commands)},
+	{"freeze messages", 4, history.Deaf, 3 * time.Second, onLink, freeze(redistest.PubSub)},
+	{"freeze all", 2, history.Outage, 2 * time.Second, onLink, freeze(redistest.All)},
+	{"half-open commands", 2, history.Outage, 0, onLink, halfOpen(redistest.Commands)},
+	{"half-open messages", 3, history.Deaf, 0, onLink, halfOpen(redistest.PubSub)},
+	{"slow commands", 2, history.Outage, time.Second, onLink, delay(redistest.Commands, 150*time.Millisecond)},
+	{"slow messages", 3, history.Deaf, 2 * time.Second, onLink, delay(redistest.PubSub, 500*time.Millisecond)},
+	{"lost replies", 4, history.Outage, time.Second, onLink, rule((*redistest.Proxy).DropReply, 5)},
+	{"cut replies", 3, history.Outage, time.Second, onLink, rule((*redistest.Proxy).CutReply, 10)},
+	{"held commands", 6, history.Outage, time.Second, onLink, rule((*redistest.Proxy).Hold, 4)},
+	{"dropped messages", 8, history.Deaf, time.Second, onLink, func(_ *run, s *slot, rng *rand.Rand) func() {
 		n, one := 1+rng.IntN(20), rng.IntN(2)
 		var drops []*redistest.MessageDrop
 		s.links.each(func(p *redistest.Proxy) {
@@ -147,6 +158,57 @@ var linkFaults = []fault{
 			}
 		}
 	}},
+}
+
+// nodeFaults end a node and put another one in its place.
+var nodeFaults = []fault{
+	{"node restarts", 2, 0, 0, onNode, func(r *run, s *slot, _ *rand.Rand) func() {
+		in := r.vacate(s)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		// It may have to leave debts behind if something else is broken.
+		_ = in.node.Shutdown(ctx)
+		r.succeed(s, in)
+		return nil
+	}},
+	{"node crashes", 2, history.Outage, 0, onNode, func(r *run, s *slot, _ *rand.Rand) func() {
+		s.links.each(func(p *redistest.Proxy) { p.Refuse(); p.Cut(redistest.All) })
+		in := r.vacate(s)
+		require.NoError(r.t, in.node.Close())
+		s.links.each((*redistest.Proxy).Accept)
+		r.succeed(s, in)
+		return nil
+	}},
+}
+
+// vacate takes the node of a slot away from its clients.
+func (r *run) vacate(s *slot) *instance {
+	in := s.current.Load()
+	in.dead.Store(true)
+	s.current.Store(nil)
+	return in
+}
+
+// succeed puts a new node in the place of one that has ended. What the old one
+// was told and could not do is lost with it, as the documentation says, and it
+// is for the application to know: here it clears the caches on another node.
+func (r *run) succeed(s *slot, old *instance) {
+	r.note(r.ask(old))
+	old.using.Lock() // nobody is at it any more
+	defer old.using.Unlock()
+	r.mu.Lock()
+	r.gone = append(r.gone, old)
+	r.mu.Unlock()
+	r.open(s, old.cfg)
+	in := r.slots[(s.index+1)%slots].current.Load()
+	for cache := range r.kinds {
+		op := history.Op{Call: r.now(), Key: -1, Scope: r.whole[cache], Node: in.id, Client: -1, Name: opClear, Kind: history.Void}
+		err := in.caches[cache].Clear(context.Background())
+		op.Return, op.Result = r.now(), changed(err)
+		r.mu.Lock()
+		r.apart = append(r.apart, op)
+		r.mu.Unlock()
+	}
 }
 
 func cut(class redistest.Class) func(*run, *slot, *rand.Rand) func() {

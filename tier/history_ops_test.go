@@ -230,7 +230,7 @@ func (c *client) offered(in *instance, key int32, call history.Time, f *tier.Fil
 	op.Result, op.Version = c.answered(context.Background(), key, f.Stale, nil)
 	c.run.mu.Lock()
 	defer c.run.mu.Unlock()
-	c.run.offers = append(c.run.offers, op)
+	c.run.apart = append(c.run.apart, op)
 }
 
 // voidable draws a key whose changes void.
@@ -301,10 +301,11 @@ func (c *client) nodeDeletePrefix(in *instance) {
 }
 
 func (c *client) clear(in *instance) {
-	c.writeSome(keyGroups)
+	scope := c.run.whole[rows]
+	c.writeSome(scope)
 	call := c.run.now()
 	err := in.caches[rows].Clear(context.Background())
-	c.wide(in, call, keyGroups, opClear, err)
+	c.wide(in, call, scope, opClear, err)
 }
 
 // ownKey draws a key of owned that is this client's.

@@ -1,8 +1,10 @@
 package tier_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,6 +43,7 @@ type run struct {
 	first   [caches]int32 // the first key of each cache
 	keys    []history.Key
 	scopes  [][]int32
+	whole   [caches]int32 // the scope that is all of a cache
 	source  *source
 	slots   []*slot
 	clients []*client
@@ -54,7 +57,7 @@ type run struct {
 	errors  []string         // guards: mu; the first few
 	samples []history.Sample // guards: mu
 	gone    []*instance      // guards: mu
-	offers  []history.Op     // guards: mu; previous values that fills were given
+	apart   []history.Op     // guards: mu; operations of nobody's log
 	stalls  []history.Span   // of the meter, read when it has ended
 }
 
@@ -68,7 +71,9 @@ type slot struct {
 // instance is a node and its caches.
 type instance struct {
 	id     int16
+	cfg    tier.Config
 	node   *tier.Node
+	using  sync.RWMutex // read-held by each operation
 	caches [caches]*tier.Cache[fact]
 	dead   atomic.Bool // it crashed, or is about to
 }
@@ -82,11 +87,16 @@ func newRun(t *testing.T, seed uint64, prefix string, top topology) *run {
 		}
 	}
 	r.source = newSource(r.now, r.keys)
-	r.scopes = make([][]int32, keyGroups+1) // the last is all of them
-	for i := range r.kinds[rows].ids {
-		key := r.first[rows] + int32(i)
-		r.scopes[i%keyGroups] = append(r.scopes[i%keyGroups], key)
-		r.scopes[keyGroups] = append(r.scopes[keyGroups], key)
+	r.scopes = make([][]int32, keyGroups+caches) // prefixes of rows, then whole caches
+	for cache, kind := range r.kinds {
+		r.whole[cache] = keyGroups + int32(cache)
+		for i := range kind.ids {
+			key := r.first[cache] + int32(i)
+			r.scopes[r.whole[cache]] = append(r.scopes[r.whole[cache]], key)
+			if cache == rows {
+				r.scopes[i%keyGroups] = append(r.scopes[i%keyGroups], key)
+			}
+		}
 	}
 	return r
 }
@@ -112,7 +122,7 @@ func (r *run) complain(text string) {
 func (r *run) open(s *slot, cfg tier.Config) {
 	r.t.Helper()
 	r.mu.Lock()
-	in := &instance{id: r.born}
+	in := &instance{id: r.born, cfg: cfg}
 	r.born++
 	r.mu.Unlock()
 	cfg.Prefix, cfg.Heartbeat, cfg.Timeout, cfg.Strict = r.prefix, heartbeat, timeout, true
@@ -179,8 +189,9 @@ func (r *run) fill(h *history.History) {
 	for _, c := range r.clients {
 		h.Ops = append(h.Ops, c.ops...)
 	}
-	h.Ops = append(h.Ops, r.offers...)
+	h.Ops = append(h.Ops, r.apart...)
 	h.Commits, h.Loads, h.Faults, h.Samples, h.Stalls = r.source.commits(), r.loads, r.faults, r.samples, r.stalls
+	slices.SortFunc(h.Samples, func(a, b history.Sample) int { return cmp.Compare(a.Begin, b.Begin) })
 	h.Errors, h.Nodes = r.errors, int(r.born)
 	for _, s := range r.slots {
 		r.gone = append(r.gone, s.current.Load())
@@ -228,12 +239,15 @@ func (r *run) sample(ctx context.Context) {
 			if in == nil {
 				continue
 			}
-			x := r.ask(in)
-			r.mu.Lock()
-			r.samples = append(r.samples, x)
-			r.mu.Unlock()
+			r.note(r.ask(in))
 		}
 	}
+}
+
+func (r *run) note(x history.Sample) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.samples = append(r.samples, x)
 }
 
 func (r *run) ask(in *instance) history.Sample {
@@ -264,10 +278,7 @@ func (r *run) rest() history.Time {
 	}
 	// The last word of each, for the judge.
 	for _, s := range r.slots {
-		x := r.ask(s.current.Load())
-		r.mu.Lock()
-		r.samples = append(r.samples, x)
-		r.mu.Unlock()
+		r.note(r.ask(s.current.Load()))
 	}
 	return history.Never
 }

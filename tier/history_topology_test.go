@@ -55,7 +55,7 @@ func (s *standalone) mend() {}
 
 // serverFault is a fault of one server.
 func serverFault(name string, weight int, effect history.Effect, most time.Duration, begin func(rng *rand.Rand) func()) fault {
-	return fault{name, weight, effect, most, true, func(_ *run, _ *slot, rng *rand.Rand) func() { return begin(rng) }}
+	return fault{name, weight, effect, most, onServer, func(_ *run, _ *slot, rng *rand.Rand) func() { return begin(rng) }}
 }
 
 func (s *standalone) faults() []fault {
@@ -93,8 +93,8 @@ func common(which func(*rand.Rand) *redistest.Server) []fault {
 			which(rng).Do("script", "flush")
 			return nil
 		}),
-		{"stranger", 3, history.Wipes, 0, true, stranger},
-		{"garbage", 1, history.Deaf, 0, true, garbage},
+		{"stranger", 3, history.Wipes, 0, onServer, stranger},
+		{"garbage", 1, history.Deaf, 0, onServer, garbage},
 		serverFault("kill clients", 1, history.Outage, 0, func(rng *rand.Rand) func() {
 			which(rng).Do("client", "kill", "type", "normal", "skipme", "yes")
 			return nil

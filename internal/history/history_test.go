@@ -106,6 +106,10 @@ func owed(event func(*script)) func(*script) {
 	return as(event, func(o *history.Op) { o.Result = history.Owed })
 }
 
+func died(event func(*script)) func(*script) {
+	return as(event, func(o *history.Op) { o.Result = history.Lost })
+}
+
 // debt makes a node owe from a time on, until another.
 func debt(node int16, from, to history.Time) func(*script) {
 	return sampled(node, from, to, func(x *history.Sample) { x.Owed = 1 })

@@ -51,6 +51,7 @@ type judge struct {
 	fleet  floors
 	owed   reach // stores that Redis did not confirm, until it did
 	change reach // all changes, until every node must have heard
+	made   reach // all changes, until Redis had made them
 }
 
 // gather sorts operations and loads by key.
@@ -123,7 +124,7 @@ func (j *judge) key(key int32) {
 func (j *judge) floors(key int32) {
 	j.own = make([]floors, j.h.Nodes)
 	j.fleet = nil
-	var owed, all []Span
+	var owed, all, made []Span
 	for _, i := range j.ops[key] {
 		op := &j.h.Ops[i]
 		if op.Kind != Void && op.Kind != Store {
@@ -131,10 +132,13 @@ func (j *judge) floors(key int32) {
 		}
 		confirmed := j.confirmed(op)
 		heard := Never
-		if confirmed != Never {
+		if op.Result == Lost {
+			heard = j.replaced(key, op)
+		} else if confirmed != Never {
 			heard = confirmed + Time(j.longestDelta()+j.p.Slack)
 		}
 		all = append(all, Span{op.Call, heard})
+		made = append(made, Span{op.Call, min(confirmed, heard)})
 		if op.Kind == Store && op.Result != OK {
 			owed = append(owed, Span{op.Call, heard})
 		}
@@ -156,7 +160,7 @@ func (j *judge) floors(key int32) {
 		j.own[n].sort()
 	}
 	j.fleet.sort()
-	j.owed, j.change = newReach(owed), newReach(all)
+	j.owed, j.change, j.made = newReach(owed), newReach(all), newReach(made)
 }
 
 // confirmed returns when Redis had confirmed a change, as far as the run knows.
@@ -172,6 +176,22 @@ func (j *judge) confirmed(op *Op) Time {
 		}
 	}
 	return Never
+}
+
+// replaced returns when every node must have heard of a change that made up for
+// one that was lost with its node.
+func (j *judge) replaced(key int32, lost *Op) Time {
+	first := Never
+	for _, i := range j.ops[key] {
+		op := &j.h.Ops[i]
+		if (op.Kind == Void || op.Kind == Store) && op.Call >= lost.Return {
+			first = min(first, j.confirmed(op))
+		}
+	}
+	if first == Never {
+		return Never
+	}
+	return first + Time(j.longestDelta()+j.p.Slack)
 }
 
 func (j *judge) longestDelta() time.Duration {

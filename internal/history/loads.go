@@ -59,7 +59,7 @@ func (j *judge) overlaps() {
 // joined; and on two nodes, the lease may have been gone.
 func (j *judge) explained(a, b *Load) bool {
 	from, to := a.Call, b.Begin
-	if j.change.touch(from, to) || j.gaps[a.Node].touch(from, to) || j.gaps[b.Node].touch(from, to) {
+	if j.gaps[a.Node].touch(from, to) || j.gaps[b.Node].touch(from, to) {
 		return true
 	}
 	reach := Time(j.longestDelta() + j.p.Slack)
@@ -67,7 +67,11 @@ func (j *judge) explained(a, b *Load) bool {
 		return true
 	}
 	if a.Node == b.Node {
-		return b.Call-a.Call >= Time(j.p.Join)
+		return j.change.touch(from, to) || b.Call-a.Call >= Time(j.p.Join)
+	}
+	// A lease goes with the change itself, not with the message of it.
+	if j.made.touch(from, to) {
+		return true
 	}
 	for _, n := range [...]int16{a.Node, b.Node} {
 		if j.outages[n].touch(from, b.End) || j.undeclared[n].touch(from, b.End) {

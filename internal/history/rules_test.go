@@ -49,6 +49,8 @@ func broken() []brokenCase {
 			all(fault(1, 900*ms, 5000*ms, history.Outage), void(0, 1000*ms, byDatabase), read(1, 4200*ms, byDatabase, 1))},
 		{"an outage of one node does not excuse another", history.BoundedStaleness,
 			all(fault(0, 900*ms, 5000*ms, history.Outage), void(0, 1000*ms, byDatabase), read(1, 2200*ms, byDatabase, 1))},
+		{"a store that died with its node excuses only until it was made up for", history.BoundedStaleness,
+			all(store(0, 1000*ms, byDatabase, 2), died(store(0, 1100*ms, byDatabase, 1)), void(0, 1500*ms, byDatabase), read(1, 4000*ms, byDatabase, 1))},
 		{"a failover excuses only for a while", history.BoundedStaleness,
 			all(void(0, 1000*ms, byDatabase), fault(-1, 1100*ms, 1200*ms, history.Forgets), read(1, 4300*ms, byDatabase, 1))},
 		{"a wipe does not bring back an old version of the source by itself", history.BoundedStaleness,
@@ -87,6 +89,7 @@ func broken() []brokenCase {
 
 		{"loads of many keys overlap on a node", history.OneLoad, overlapping(byDatabase, bySource, byRedis)},
 		{"loads overlap with those of another node", history.OneLoad, func(s *script) {
+			void(0, 900*ms, byDatabase)(s) // the message may be late, but the lease is not
 			for i := range history.Time(6) {
 				loaded(0, byDatabase, 1000*ms+i*200*ms, 1100*ms+i*200*ms)(s)
 				loaded(1, byDatabase, 1050*ms+i*200*ms, 1150*ms+i*200*ms)(s)
@@ -116,6 +119,8 @@ func kept() []keptCase {
 			sampled(1, 1000*ms, 2500*ms, func(x *history.Sample) { x.Serving = false }),
 			void(0, 1000*ms, byDatabase), read(1, 2400*ms, byDatabase, 1))},
 		{"a failover", all(void(0, 1000*ms, byDatabase), fault(-1, 1100*ms, 1200*ms, history.Forgets), read(1, 4100*ms, byDatabase, 1))},
+		{"behind a store that died with its node", all(store(0, 1000*ms, byDatabase, 2), died(store(0, 1100*ms, byDatabase, 1)), void(0, 1500*ms, byDatabase), read(1, 2500*ms, byDatabase, 1))},
+		{"a change that died with its node binds nobody", all(died(void(0, 1000*ms, byDatabase)), read(1, 5000*ms, byDatabase, 1))},
 		{"behind a store that is owed", all(store(0, 1000*ms, byDatabase, 2), owed(store(0, 900*ms, byDatabase, 1)), debt(0, 900*ms, 4000*ms), read(1, 3000*ms, byDatabase, 1))},
 		{"a late store of a version after a wipe", all(store(0, 1000*ms, bySource, 2), fault(-1, 1100*ms, 1200*ms, history.Wipes),
 			store(1, 1300*ms, bySource, 1), read(1, 3000*ms, bySource, 1), final(-1, bySource, history.Value, 1))},

@@ -9,16 +9,28 @@ import (
 	"github.com/tandemcache/tandem/internal/mutant"
 )
 
+// scriptMutant is a mechanism inside a script: its text, and what is left when
+// it is taken out.
+type scriptMutant struct {
+	id                      mutant.ID
+	script, mechanism, rest string
+}
+
+func scriptMutants() []scriptMutant {
+	return []scriptMutant{
+		{mutant.NoLease, luaFill, "if not holds(ARGV[4]) or kind == 'w' then return 0 end\n", ""},
+		{mutant.NoDeadline, luaSet, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
+		{mutant.LeaseUnseen, luaLease, "or not foreign and SEEN ~= Z8 then", "then"},
+	}
+}
+
 // mutated returns the text of a script, without the mechanism that is taken out.
 func mutated(src string) string {
-	without := func(id mutant.ID, mechanism, rest string) {
-		if mutant.On(id) {
-			src = strings.Replace(src, mechanism, rest, 1)
+	for _, m := range scriptMutants() {
+		if mutant.On(m.id) && strings.HasSuffix(src, m.script) {
+			return strings.TrimSuffix(src, m.script) + strings.Replace(m.script, m.mechanism, m.rest, 1)
 		}
 	}
-	without(mutant.NoLease, "if not holds(ARGV[4]) or kind == 'w' then return 0 end\nlocal refused", "local refused")
-	without(mutant.NoDeadline, "if now > tonumber(ARGV[6]) then return -now end\n", "")
-	without(mutant.LeaseUnseen, "or not foreign and SEEN ~= Z8 then", "then")
 	return src
 }
 
