@@ -97,6 +97,9 @@ func (c *client) record(in *instance, call history.Time, op history.Op, err erro
 	op.Node, op.Client = in.id, c.number
 	if in.dead.Load() && op.Kind >= history.Void && op.Result != history.OK {
 		op.Result = history.Lost // with its node, whatever it said
+		if op.Name != opUpdate && op.Key >= 0 {
+			c.run.doubt(in, op.Key)
+		}
 	}
 	if op.Result == history.Failed || op.Result == history.Wrong {
 		if in.dead.Load() {

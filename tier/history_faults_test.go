@@ -141,7 +141,7 @@ var linkFaults = []fault{
 	{"slow messages", 3, history.Deaf, 2 * time.Second, onLink, delay(redistest.PubSub, 500*time.Millisecond)},
 	{"lost replies", 4, history.Outage, time.Second, onLink, rule((*redistest.Proxy).DropReply, 5)},
 	{"cut replies", 3, history.Outage, time.Second, onLink, rule((*redistest.Proxy).CutReply, 10)},
-	{"held commands", 6, history.Outage, time.Second, onLink, rule((*redistest.Proxy).Hold, 4)},
+	{"held commands", 8, history.Outage, 2 * time.Second, onLink, rule((*redistest.Proxy).Hold, 8)},
 	{"dropped messages", 8, history.Deaf, time.Second, onLink, func(_ *run, s *slot, rng *rand.Rand) func() {
 		n, one := 1+rng.IntN(20), rng.IntN(2)
 		var drops []*redistest.MessageDrop
@@ -168,15 +168,18 @@ var nodeFaults = []fault{
 		defer cancel()
 		// It may have to leave debts behind if something else is broken.
 		_ = in.node.Shutdown(ctx)
-		r.succeed(s, in)
+		r.succeed(s, in, false)
 		return nil
 	}},
 	{"node crashes", 2, history.Outage, 0, onNode, func(r *run, s *slot, _ *rand.Rand) func() {
+		in := s.current.Load()
+		clean := r.well(in)
+		in.cut.Store(true)
 		s.links.each(func(p *redistest.Proxy) { p.Refuse(); p.Cut(redistest.All) })
-		in := r.vacate(s)
+		r.vacate(s)
 		require.NoError(r.t, in.node.Close())
 		s.links.each((*redistest.Proxy).Accept)
-		r.succeed(s, in)
+		r.succeed(s, in, clean)
 		return nil
 	}},
 }
@@ -191,8 +194,9 @@ func (r *run) vacate(s *slot) *instance {
 
 // succeed puts a new node in the place of one that has ended. What the old one
 // was told and could not do is lost with it, as the documentation says, and it
-// is for the application to know: here it clears the caches on another node.
-func (r *run) succeed(s *slot, old *instance) {
+// is for the application to know: here it deletes on another node. What only
+// Update changes needs none of that, if the old one was well until it crashed.
+func (r *run) succeed(s *slot, old *instance, clean bool) {
 	r.note(r.ask(old))
 	old.using.Lock() // nobody is at it any more
 	defer old.using.Unlock()
@@ -201,14 +205,58 @@ func (r *run) succeed(s *slot, old *instance) {
 	r.mu.Unlock()
 	r.open(s, old.cfg)
 	in := r.slots[(s.index+1)%slots].current.Load()
-	for cache := range r.kinds {
-		op := history.Op{Call: r.now(), Key: -1, Scope: r.whole[cache], Node: in.id, Client: -1, Name: opClear, Kind: history.Void}
-		err := in.caches[cache].Clear(context.Background())
-		op.Return, op.Result = r.now(), changed(err)
+	do := func(op history.Op, change func() error) {
+		op.Call, op.Node, op.Client, op.Kind = r.now(), in.id, -1, history.Void
+		op.Result = changed(change())
+		op.Return = r.now()
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.apart = append(r.apart, op)
-		r.mu.Unlock()
 	}
+	for cache, kind := range r.kinds {
+		c := in.caches[cache]
+		switch {
+		case cache == numbered:
+			// A Clear would make the versions unknown.
+			for i, id := range kind.ids {
+				key := r.first[cache] + int32(i)
+				if version := r.source.version(key); version > 0 {
+					do(history.Op{Key: key, Name: opDeleteVersioned, Version: version}, func() error {
+						return c.DeleteVersioned(context.Background(), id, uint64(version))
+					})
+				}
+			}
+		case cache == ledger && clean:
+			r.mu.Lock()
+			doubts := old.doubts
+			r.mu.Unlock()
+			for _, key := range doubts {
+				if !slices.Contains(r.scopes[r.whole[cache]], key) {
+					continue // of a cache that is cleared
+				}
+				id := kind.ids[key-r.first[cache]]
+				do(history.Op{Key: key, Name: opDelete}, func() error { return c.Delete(context.Background(), id) })
+			}
+		default:
+			do(history.Op{Key: -1, Scope: r.whole[cache], Name: opClear}, func() error { return c.Clear(context.Background()) })
+		}
+	}
+}
+
+// well reports whether a node serves, owes nothing, and has reached Redis with
+// every call for a while.
+func (r *run) well(in *instance) bool {
+	now := r.ask(in)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.samples) - 1; i >= 0; i-- {
+		x := r.samples[i]
+		if x.Node != in.id || x.Begin > now.Begin-history.Time(2*time.Second) {
+			continue
+		}
+		return now.Serving && now.Owed == 0 && now.Failures == x.Failures && now.Gaps == x.Gaps
+	}
+	return false
 }
 
 func cut(class redistest.Class) func(*run, *slot, *rand.Rand) func() {

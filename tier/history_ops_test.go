@@ -13,11 +13,13 @@ import (
 
 // The caches of a run, each with keys that are changed in ways of their own.
 const (
-	rows  = iota // changed by what voids: Delete, prefixes, Clear
-	brief        // the same, and over after a moment by itself
-	aging        // the same, refreshed ahead of that, and a fallback after it
-	owned        // Set and deleted by one client each
-	last         // Set by all: the last one in Redis wins
+	rows     = iota // changed by what voids: Delete, prefixes, Clear
+	brief           // the same, and over after a moment by itself
+	aging           // the same, refreshed ahead of that, and a fallback after it
+	ledger          // changed by Update and Delete
+	numbered        // changed by versioned writes
+	owned           // Set and deleted by one client each
+	last            // Set by all: the last one in Redis wins
 	caches
 )
 
@@ -42,6 +44,9 @@ func cacheKinds() [caches]cacheKind {
 	short.TTL, short.NegativeTTL = 250*time.Millisecond, 100*time.Millisecond
 	old := short
 	old.TTL, old.StaleFor, old.RefreshAt, old.SoftTimeout = 400*time.Millisecond, 10*time.Second, 0.6, 10*time.Millisecond
+	// A version is known as long as its value lives.
+	long := opts
+	long.TTL = time.Hour
 	ids := func(n int, id func(int) string) []string {
 		all := make([]string, n)
 		for i := range all {
@@ -51,16 +56,18 @@ func cacheKinds() [caches]cacheKind {
 	}
 	flat := func(i int) string { return fmt.Sprintf("k%d", i) }
 	return [caches]cacheKind{
-		rows:  {"rows", history.ByDatabase, ids(keyGroups*20, func(i int) string { return fmt.Sprintf("g%d:%d", i%keyGroups, i) }), opts},
-		brief: {"brief", history.ByDatabase, ids(20, flat), short},
-		aging: {"aging", history.ByDatabase, ids(20, flat), old},
-		owned: {"owned", history.ByDatabase, ids(ownedEach*clients, flat), opts},
-		last:  {"last", history.ByRedis, ids(12, flat), opts},
+		rows:     {"rows", history.ByDatabase, ids(keyGroups*20, func(i int) string { return fmt.Sprintf("g%d:%d", i%keyGroups, i) }), opts},
+		brief:    {"brief", history.ByDatabase, ids(20, flat), short},
+		aging:    {"aging", history.ByDatabase, ids(20, flat), old},
+		ledger:   {"ledger", history.ByDatabase, ids(30, flat), opts},
+		numbered: {"numbered", history.BySource, ids(24, flat), long},
+		owned:    {"owned", history.ByDatabase, ids(ownedEach*clients, flat), opts},
+		last:     {"last", history.ByRedis, ids(12, flat), opts},
 	}
 }
 
 // ownedEach is how many keys of owned a client has.
-const ownedEach = 3
+const ownedEach = 8
 
 // operation is something that clients do. To add one, add a line to
 // operations: it calls the cache and records what came of it.
@@ -83,9 +90,13 @@ const (
 	opClear
 	opSet
 	opStale
+	opUpdate
+	opSetVersioned
+	opDeleteVersioned
+	opExpire
 )
 
-var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale"}
+var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale", "Update", "SetVersioned", "DeleteVersioned", "Expire"}
 
 var operations = []operation{
 	{3000, (*client).get},
@@ -102,6 +113,10 @@ var operations = []operation{
 	{250, (*client).setOwned},
 	{60, (*client).deleteOwned},
 	{80, (*client).setLast},
+	{300, (*client).update},
+	{120, (*client).setVersioned},
+	{60, (*client).deleteVersioned},
+	{40, (*client).expire},
 }
 
 // key draws a key of a cache; low ones far more often.
@@ -112,8 +127,8 @@ func (c *client) key(cache int) int32 {
 
 // anyKey draws a key of any cache.
 func (c *client) anyKey() (cache int, key int32) {
-	cache = pick(c.rng, []int{rows, brief, aging, owned, last}, func(cache int) int {
-		return [...]int{rows: 56, brief: 6, aging: 8, owned: 22, last: 8}[cache]
+	cache = pick(c.rng, []int{rows, brief, aging, ledger, numbered, owned, last}, func(cache int) int {
+		return [...]int{rows: 46, brief: 6, aging: 8, ledger: 8, numbered: 8, owned: 16, last: 8}[cache]
 	})
 	return cache, c.key(cache)
 }
@@ -212,6 +227,9 @@ func (c *client) fetch(in *instance) {
 			c.offered(in, key, call, f)
 			v, err := load(ctx)
 			f.NotModified = err == nil && f.HasStale && f.Stale.Version == v.Version
+			if c.run.keys[key].Order == history.BySource {
+				f.Version = uint64(v.Version) // 0 if there is none
+			}
 			return v, err
 		})
 	})
@@ -235,7 +253,9 @@ func (c *client) offered(in *instance, key int32, call history.Time, f *tier.Fil
 
 // voidable draws a key whose changes void.
 func (c *client) voidable() (cache int, key int32) {
-	cache = pick(c.rng, []int{rows, brief, aging}, func(cache int) int { return [...]int{rows: 8, brief: 1, aging: 1}[cache] })
+	cache = pick(c.rng, []int{rows, brief, aging, ledger}, func(cache int) int {
+		return [...]int{rows: 8, brief: 1, aging: 1, ledger: 1}[cache]
+	})
 	return cache, c.key(cache)
 }
 
@@ -310,7 +330,8 @@ func (c *client) clear(in *instance) {
 
 // ownKey draws a key of owned that is this client's.
 func (c *client) ownKey() int32 {
-	return c.run.first[owned] + int32(c.rng.IntN(ownedEach))*clients + int32(c.number)
+	u := c.rng.Float64() // some are left alone for long
+	return c.run.first[owned] + int32(u*u*ownedEach)*clients + int32(c.number)
 }
 
 func (c *client) setOwned(in *instance) {
@@ -335,4 +356,86 @@ func (c *client) setLast(in *instance) {
 	call := c.run.now()
 	err := in.caches[last].Set(context.Background(), c.id(last, key), f, 0)
 	c.record(in, call, history.Op{Key: key, Name: opSet, Kind: history.Store, Result: changed(err), Version: version}, err)
+}
+
+var errCommit = errors.New("the commit fails, as the run wants it")
+
+// update commits inside the bracket. Its own version is the least that may be
+// read afterwards; where commit failed, it is what a Delete in its place would
+// have seen.
+func (c *client) update(in *instance) {
+	cache := pick(c.rng, []int{rows, brief, aging, ledger}, func(cache int) int { return [...]int{rows: 4, brief: 1, aging: 1, ledger: 4}[cache] })
+	key := c.key(cache)
+	before, after := c.delay(), c.delay()
+	absent, fails, panics := c.rng.IntN(8) == 0, c.rng.IntN(30) == 0, c.rng.IntN(100) == 0
+	var version int64
+	commit := func(ctx context.Context) (fact, error) {
+		cut := in.cut.Load()
+		if !pause(ctx, before) {
+			return fact{}, context.Cause(ctx)
+		}
+		if fails {
+			return fact{}, errCommit
+		}
+		if cut {
+			c.run.doubt(in, key)
+		}
+		var f fact
+		f, version = c.run.source.commit(key, absent)
+		pause(context.Background(), after)
+		switch {
+		case panics:
+			panic(errLoader)
+		case absent:
+			return fact{}, tier.ErrNotFound
+		}
+		return f, nil
+	}
+	call := c.run.now()
+	v, err := recovered(func() (fact, error) {
+		return in.caches[cache].Update(context.Background(), c.id(cache, key), 0, commit)
+	})
+	op := history.Op{Key: key, Name: opUpdate, Kind: history.Void, Version: version, Bracket: true}
+	switch {
+	case errors.Is(err, tier.ErrUnavailable):
+		op.Result = history.Owed
+	case err == nil && (!v.whole(c.run.keys[key].Name) || v.Version != version):
+		op.Result = history.Wrong
+	case err == nil, errors.Is(err, errCommit):
+		op.Result = history.OK
+	case errors.Is(err, errLoader): // it panicked: whether Redis confirmed the end is not told
+		op.Result = history.Left
+	case errors.Is(err, tier.ErrNotFound) && absent:
+		op.Result = history.OK
+	default:
+		op.Result = history.Failed
+	}
+	c.record(in, call, op, err)
+}
+
+func (c *client) setVersioned(in *instance) {
+	key, wait := c.key(numbered), c.delay()
+	f, version := c.run.source.commit(key, false)
+	pause(context.Background(), wait) // others overtake it
+	call := c.run.now()
+	err := in.caches[numbered].SetVersioned(context.Background(), c.id(numbered, key), f, uint64(version), 0)
+	c.record(in, call, history.Op{Key: key, Name: opSetVersioned, Kind: history.Store, Result: changed(err), Version: version}, err)
+}
+
+func (c *client) deleteVersioned(in *instance) {
+	key, wait, absent := c.key(numbered), c.delay(), c.rng.IntN(2) == 0
+	_, version := c.run.source.commit(key, absent)
+	pause(context.Background(), wait)
+	call := c.run.now()
+	err := in.caches[numbered].DeleteVersioned(context.Background(), c.id(numbered, key), uint64(version))
+	c.record(in, call, history.Op{Key: key, Name: opDeleteVersioned, Kind: history.Void, Result: changed(err), Version: version}, err)
+}
+
+// expire changes nothing that a read may return: the old value stays a fallback.
+func (c *client) expire(in *instance) {
+	cache, key := c.voidable()
+	call := c.run.now()
+	err := in.caches[cache].Expire(context.Background(), c.id(cache, key))
+	op := history.Op{Key: key, Name: opExpire, Kind: history.Soften, Result: changed(err)}
+	c.record(in, call, op, err)
 }

@@ -76,6 +76,8 @@ type instance struct {
 	using  sync.RWMutex // read-held by each operation
 	caches [caches]*tier.Cache[fact]
 	dead   atomic.Bool // it crashed, or is about to
+	cut    atomic.Bool // it crashes, and may reach nobody any more
+	doubts []int32     // guards: run.mu; keys of changes that it takes with it
 }
 
 func newRun(t *testing.T, seed uint64, prefix string, top topology) *run {
@@ -108,6 +110,14 @@ func (r *run) loaded(l history.Load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.loads = append(r.loads, l)
+}
+
+// doubt notes a change that is lost with its node: one other than an Update, or
+// an Update that began when the node was cut off already.
+func (r *run) doubt(in *instance, key int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in.doubts = append(in.doubts, key)
 }
 
 func (r *run) complain(text string) {
@@ -341,7 +351,7 @@ func (r *run) finals() []history.Final {
 func (r *run) promises() *history.Promises {
 	return &history.Promises{
 		Slack: 300 * time.Millisecond, LocalTTL: localTTL, Timeout: timeout,
-		Lease: 2 * time.Second, LongestLoad: 2*longestDelay + 50*time.Millisecond, Join: 2 * heartbeat,
+		Lease: 2 * time.Second, LongestLoad: 2*longestDelay + 50*time.Millisecond, Join: 2 * heartbeat, Bracket: 5 * time.Second,
 		Recovery: restWithin, Replay: 3 * time.Second, FleetOverlap: 0.01,
 		MinRate: 500, MinL1: 0.1, MinL2: 0.02, MinRefused: 10, MinFaults: 3, MinFaultsNoticed: 3,
 	}

@@ -80,6 +80,14 @@ func (s *source) load(key int32) (fact, error) {
 	return newFact(s.keys[key].Name, int64(version)), nil
 }
 
+// version returns the newest version of a key.
+func (s *source) version(key int32) int64 {
+	row := &s.rows[key]
+	row.mu.Lock()
+	defer row.mu.Unlock()
+	return int64(len(row.commits))
+}
+
 // commits returns the whole history of the database.
 func (s *source) commits() [][]history.Commit {
 	all := make([][]history.Commit, len(s.rows))

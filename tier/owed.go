@@ -123,6 +123,9 @@ func (p *payer) pay(d journal.Debt) error {
 		if mutant.On(mutant.NotBeforeIgnored) {
 			d.NotBefore = 0
 		}
+		if mutant.On(mutant.ReplayUnversioned) {
+			d.Version = 0
+		}
 		opt := l2.DeleteOptions{NotBefore: d.NotBefore, Version: d.Version}
 		if s != nil {
 			opt.Tombstone = s.tombstone()

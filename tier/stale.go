@@ -8,13 +8,14 @@ import (
 
 	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/l1"
+	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 // lasting reports whether e may stand in for a value that cannot be had: that
 // it is past its time, at most, is all that may be wrong with it.
 func (c *Cache[T]) lasting(h uint64, e *l1.Entry[T]) bool {
 	return e != nil && c.node.clock.Now() < e.UsableUntil &&
-		c.fence.State(h, e.Key, e.Stamp) != fence.Void && !c.node.debts.Owes(c.name, e.Key) &&
+		(c.fence.State(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.debts.Owes(c.name, e.Key) &&
 		tied(e.Tags) && !slices.ContainsFunc(e.Tags, func(t l1.Tag) bool { return c.node.owesTag(t.Name) })
 }
 

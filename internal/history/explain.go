@@ -41,7 +41,7 @@ func (j *judge) story(key int32, around *Op) string {
 	}
 	for _, i := range j.ops[key] {
 		op := &j.h.Ops[i]
-		change := op.Kind == Void || op.Kind == Store
+		change := op.Kind == Void || op.Kind == Store || op.Kind == Soften
 		if (change || around != nil && op.Node == around.Node && op.Return >= from+before*3/4) && op.Return >= from && op.Call <= to {
 			tell(op.Call, "%s", j.describe(op))
 		}

@@ -28,7 +28,8 @@ const (
 	Peek                   // gives what a tier has
 	Void                   // a change that takes away what is cached
 	Store                  // a change that brings its own value
-	Ignore                 // judged for its errors and its time alone
+	Soften                 // a change that leaves the old value as a fallback
+	Ignore                 // judged for its errors alone
 )
 
 // Result is how an operation ended.
@@ -61,6 +62,7 @@ type Op struct {
 	Kind    Kind
 	Result  Result
 	Stale   bool // the cache said itself that Redis does not answer
+	Bracket bool // a change that keeps others from filling while it runs
 }
 
 // Commit is a version of a key in the database.

@@ -37,7 +37,7 @@ const (
 func promises() history.Promises {
 	return history.Promises{
 		Slack: slack, LocalTTL: 2 * time.Second, Timeout: 200 * time.Millisecond, Lease: 2 * time.Second,
-		LongestLoad: 100 * time.Millisecond, Join: time.Second, Recovery: 3 * time.Second, Replay: 3 * time.Second,
+		LongestLoad: 100 * time.Millisecond, Join: time.Second, Bracket: 5 * time.Second, Recovery: 3 * time.Second, Replay: 3 * time.Second,
 	}
 }
 
@@ -89,6 +89,10 @@ func void(node int16, at history.Time, key int32) func(*script) {
 
 func store(node int16, at history.Time, key int32, version int64) func(*script) {
 	return op(node, at, set, history.Store, key, history.OK, version)
+}
+
+func expire(node int16, at history.Time, key int32) func(*script) {
+	return op(node, at, del, history.Soften, key, history.OK, 0)
 }
 
 // wide is a change of both keys of the scope.

@@ -51,7 +51,7 @@ type judge struct {
 	fleet  floors
 	owed   reach // stores that Redis did not confirm, until it did
 	change reach // all changes, until every node must have heard
-	made   reach // all changes, until Redis had made them
+	made   reach // all changes, until Redis had made them and nothing was left of them
 }
 
 // gather sorts operations and loads by key.
@@ -80,7 +80,7 @@ func (j *judge) operation(op *Op) {
 	switch op.Kind {
 	case Read, Peek:
 		j.v.Reads++
-	case Void, Store:
+	case Void, Store, Soften:
 		j.v.Changes++
 		if op.Result == Owed {
 			j.v.Owed++
@@ -127,7 +127,7 @@ func (j *judge) floors(key int32) {
 	var owed, all, made []Span
 	for _, i := range j.ops[key] {
 		op := &j.h.Ops[i]
-		if op.Kind != Void && op.Kind != Store {
+		if op.Kind != Void && op.Kind != Store && op.Kind != Soften {
 			continue
 		}
 		confirmed := j.confirmed(op)
@@ -138,11 +138,15 @@ func (j *judge) floors(key int32) {
 			heard = confirmed + Time(j.longestDelta()+j.p.Slack)
 		}
 		all = append(all, Span{op.Call, heard})
-		made = append(made, Span{op.Call, min(confirmed, heard)})
+		over := min(confirmed, heard)
+		if op.Bracket && op.Result != OK && over != Never {
+			over += Time(j.p.Bracket)
+		}
+		made = append(made, Span{op.Call, over})
 		if op.Kind == Store && op.Result != OK {
 			owed = append(owed, Span{op.Call, heard})
 		}
-		if j.h.Keys[key].Order == ByRedis || op.Result == Failed {
+		if j.h.Keys[key].Order == ByRedis || op.Result == Failed || op.Kind == Soften {
 			continue
 		}
 		floor := op.Version

@@ -2,6 +2,7 @@ package history
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -28,7 +29,9 @@ func (j *judge) overlaps() {
 					continue
 				}
 				if node != load.Node {
-					total++
+					if total++; total <= kept {
+						j.v.Strays = append(j.v.Strays, j.describeOverlap(before, load)+"\n"+j.story(load.Key, &Op{Call: load.Call, Return: load.End, Node: load.Node}))
+					}
 					continue
 				}
 				if !seen[node] {
@@ -82,6 +85,6 @@ func (j *judge) explained(a, b *Load) bool {
 }
 
 func (j *judge) describeOverlap(a, b *Load) string {
-	return j.h.Keys[a.Key].Name + " was loaded by node " + itoa(a.Node) + " from " + a.Begin.String() + " to " + a.End.String() +
-		" (called at " + a.Call.String() + ") and from " + b.Begin.String() + " to " + b.End.String()
+	return fmt.Sprintf("%s was loaded by node %d from %v to %v, for a call at %v, and by node %d from %v to %v, for one at %v",
+		j.h.Keys[a.Key].Name, a.Node, a.Begin, a.End, a.Call, b.Node, b.Begin, b.End, b.Call)
 }

@@ -14,6 +14,8 @@ type Promises struct {
 	// Lease is how long a load elsewhere may be waited for after its holder died,
 	// and LongestLoad how long a loader of the run takes at most.
 	Lease, LongestLoad time.Duration
+	// Bracket is how long what was left of a bracket keeps others from filling.
+	Bracket time.Duration
 	// Join is the age past which a flight is not joined.
 	Join time.Duration
 	// Recovery bounds the time from the end of a fault until the nodes concerned

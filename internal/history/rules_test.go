@@ -88,13 +88,18 @@ func broken() []brokenCase {
 			as(left(0, 1000*ms, history.Left), func(o *history.Op) { o.Return = o.Call + 3000*ms })},
 
 		{"loads of many keys overlap on a node", history.OneLoad, overlapping(byDatabase, bySource, byRedis)},
-		{"loads overlap with those of another node", history.OneLoad, func(s *script) {
-			void(0, 900*ms, byDatabase)(s) // the message may be late, but the lease is not
-			for i := range history.Time(6) {
-				loaded(0, byDatabase, 1000*ms+i*200*ms, 1100*ms+i*200*ms)(s)
-				loaded(1, byDatabase, 1050*ms+i*200*ms, 1150*ms+i*200*ms)(s)
-			}
-		}},
+		{"loads overlap with those of another node", history.OneLoad,
+			all(void(0, 900*ms, byDatabase), manyLoads)}, // the message may be late, but the lease is not
+		{"loads overlap after a change that was owed", history.OneLoad,
+			all(owed(void(0, 500*ms, byDatabase)), manyLoads)},
+	}
+}
+
+// manyLoads overlap with those of another node.
+func manyLoads(s *script) {
+	for i := range history.Time(6) {
+		loaded(0, byDatabase, 1000*ms+i*200*ms, 1100*ms+i*200*ms)(s)
+		loaded(1, byDatabase, 1050*ms+i*200*ms, 1150*ms+i*200*ms)(s)
 	}
 }
 
@@ -137,10 +142,14 @@ func kept() []keptCase {
 		{"loads one after the other", all(loaded(0, byDatabase, 1000*ms, 1100*ms), loaded(0, byDatabase, 1100*ms, 1200*ms))},
 		{"loads of two keys that overlap, as with a collision", overlapping(byDatabase, bySource)},
 		{"loads around a change", all(explained, void(0, 1020*ms, byDatabase), void(1, 1020*ms, bySource), wide(1, 1020*ms))},
+		{"loads around an Expire", all(explained, expire(0, 1020*ms, byDatabase), expire(1, 1020*ms, bySource), expire(0, 1020*ms, other))},
+		{"the old value after an Expire", all(expire(0, 1000*ms, byDatabase), read(0, 1001*ms, byDatabase, 1))},
 		{"loads around a message that arrived late", all(explained, void(1, 200*ms, byDatabase), void(1, 200*ms, bySource), void(1, 200*ms, other))},
 		{"loads around a gap", all(explained, sampled(0, 1040*ms, end*2, func(x *history.Sample) { x.Gaps = 1 }))},
 		{"a load beside an old one", all(loaded(0, byDatabase, 1000*ms, 3000*ms), loaded(0, bySource, 1000*ms, 3000*ms), loaded(0, other, 1000*ms, 3000*ms),
 			loaded(0, byDatabase, 2000*ms, 2100*ms), loaded(0, bySource, 2000*ms, 2100*ms), loaded(0, other, 2000*ms, 2100*ms))},
+		{"loads of two nodes under what is left of a bracket", all(
+			as(owed(void(0, 500*ms, byDatabase)), func(o *history.Op) { o.Bracket = true }), manyLoads)},
 		{"a few loads overlap in the fleet", all(loaded(0, byDatabase, 1000*ms, 1100*ms), loaded(1, byDatabase, 1050*ms, 1150*ms))},
 	}
 }

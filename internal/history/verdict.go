@@ -42,6 +42,8 @@ type Verdict struct {
 	Gaps                 int
 	Faults               map[string]int
 
+	Strays []string // the first few of the Overlaps
+
 	// The excepted reads, by reason, and how stale any read was at most.
 	InOutage, InFailover, BehindOwedStore int
 	Undeclared                            int // of those in outages: nobody made the outage
@@ -79,6 +81,11 @@ func (v *Verdict) String() string {
 	}
 	slices.Sort(names)
 	fmt.Fprintf(&b, "faults: %s", strings.Join(names, ", "))
+	if v.Broken[OneLoad] > 0 {
+		for _, stray := range v.Strays {
+			fmt.Fprintf(&b, "\noverlap: %s", stray)
+		}
+	}
 	for _, reason := range v.Void {
 		fmt.Fprintf(&b, "\nVOID: %s", reason)
 	}

@@ -9,26 +9,34 @@ import (
 	"github.com/tandemcache/tandem/internal/mutant"
 )
 
-// scriptMutant is a mechanism inside a script: its text, and what is left when
-// it is taken out.
+// scriptMutant is a mechanism in a part of a script: its text, and what is left
+// when it is taken out.
 type scriptMutant struct {
-	id                      mutant.ID
-	script, mechanism, rest string
+	id                    mutant.ID
+	part, mechanism, rest string
 }
 
 func scriptMutants() []scriptMutant {
 	return []scriptMutant{
 		{mutant.NoLease, luaFill, "if not holds(ARGV[4]) or kind == 'w' then return 0 end\n", ""},
 		{mutant.NoDeadline, luaSet, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
+		{mutant.NoDeadline, luaSetPlain, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
 		{mutant.LeaseUnseen, luaLease, "or not foreign and SEEN ~= Z8 then", "then"},
+		{mutant.BeginUnpublished, luaBegin, "publish()\nreturn sole", "return sole"},
+		{mutant.BeginTakesOver, luaBegin, "elseif not open and not held then", "elseif not held then"},
+		{mutant.EndRegardless, luaEnd, "if holds(TOKEN) and kind == 'w' then", "if true then"},
+		{mutant.DeleteOpens, luaDelete, "if open then", "if false then"},
+		{mutant.SetOpens, luaSet, "if open then", "if false then"},
+		{mutant.NoSourceCompare, luaSet, "if SOURCE ~= Z8 and less(SOURCE, floor) then", "if false then"},
+		{mutant.NoTombstone, luaDelete, "local f, till = top(floor, source), 0", "local f, till = floor, 0"},
 	}
 }
 
 // mutated returns the text of a script, without the mechanism that is taken out.
 func mutated(src string) string {
 	for _, m := range scriptMutants() {
-		if mutant.On(m.id) && strings.HasSuffix(src, m.script) {
-			return strings.TrimSuffix(src, m.script) + strings.Replace(m.script, m.mechanism, m.rest, 1)
+		if mutant.On(m.id) {
+			src = strings.Replace(src, m.part, strings.Replace(m.part, m.mechanism, m.rest, 1), 1)
 		}
 	}
 	return src

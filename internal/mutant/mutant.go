@@ -49,6 +49,19 @@ const (
 	NoSchema        ID = "no-schema"         // a record of another schema is decoded
 )
 
+// What keeps the database's order: brackets and versions of the source.
+const (
+	BeginUnpublished  ID = "begin-unpublished"  // the other nodes do not hear of a bracket until it ends
+	BeginTakesOver    ID = "begin-takes-over"   // of two brackets that overlap, the later one may store
+	EndRegardless     ID = "end-regardless"     // a bracket stores at its end whatever happened to its placeholder
+	DeleteOpens       ID = "delete-opens"       // a Delete lets readers fill under an open bracket
+	SetOpens          ID = "set-opens"          // a Set stores under an open bracket
+	NoSourceCompare   ID = "no-source-compare"  // a versioned Set stores over a higher version
+	NoTombstone       ID = "no-tombstone"       // a version that was deleted is not remembered
+	ReplayUnversioned ID = "replay-unversioned" // a replay of a versioned change deletes what is newer
+	VoidFallback      ID = "void-fallback"      // a value that was invalidated stands in for one that cannot be had
+)
+
 // What a node must hear (packages invalidation and tier).
 const (
 	NoGapEpoch    ID = "no-gap-epoch"    // messages may have been missed, and what is in L1 stays fresh
@@ -76,6 +89,8 @@ func All() []ID {
 		NoStampCheck, StampAfterRead, NoEndBump, SetWithoutCAS, NoConfirmTrust, NoReplyCheck, PlainJoin, OldFlights, NoPrefixFence,
 		NoLease, NoLeaseWait, NoRenewal, LeaseUnseen, FillUnderWriter, PublishFirst, PublishApart, NoDeadline, RefusedStays,
 		PrefixOfValues, NoChecksum, NoSchema,
+		BeginUnpublished, BeginTakesOver, EndRegardless, DeleteOpens, SetOpens, NoSourceCompare, NoTombstone, ReplayUnversioned,
+		VoidFallback,
 		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, NoVersion,
 		NoJournal, NoPoison, PayUnheard, OverflowForgets, NotBeforeIgnored,
 	}
