@@ -163,6 +163,36 @@
 //	wall clock jumps                nothing: only monotonic clocks    nothing
 //	                                and the clock of Redis are used
 //
+// # Proof
+//
+// The promises and the rows above are held by these tests, among others. The
+// checker of histories tries all of them at once, under faults (make soak), and
+// each mechanism behind them was taken out to see that a test fails (make mutants).
+//
+//	ReadYourWrites                  TestReadYourWrites_stress, TestReadYourWrites_readDuringAChange
+//	NoStaleFill                     TestNoStaleFill_stress, TestNoStaleFill_replyBehindTheMessage
+//	BoundedStaleness                TestBoundedStaleness_otherNodeObeysEveryChange
+//	NothingForgotten                TestNothingForgotten_deleteDuringAnOutageIsReplayed
+//	OrderedUpdate                   TestOrderedUpdate_stress, TestOrderedUpdate_twoInEveryOrder
+//	FailOpen                        TestFailOpen_stopped, TestFailOpen_stampedeWithoutRedisLoadsOnce
+//	OneLoad                         TestOneLoad_acrossNodes, TestCache_GetOrSet_collapsesAStampede
+//	Untrusted                       TestUntrusted_foreignBytesUnderAKey, TestUntrusted_garbageOnTheChannel
+//	Redis refuses or is down        TestFailOpen_stopped, TestOpen_withoutRedisAttachesLater
+//	Redis hangs                     TestFailOpen_frozen
+//	Redis is read-only              TestFailOpen_readOnlyAndFull
+//	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
+//	Redis restarted empty           TestFailure_restartedEmpty
+//	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
+//	a message is lost               TestBoundedStaleness_lostMessage
+//	loader fails                    TestCache_GetOrSet_neverStoresErrors
+//	loader panics                   TestCache_GetOrSet_panicReachesTheCallerAndFreesTheKey
+//	loader hangs                    TestLoadTimeout_freesTheKey
+//	commit of an Update fails,      TestOrderedUpdate_failedCommitDeletes
+//	the process of an Update dies   TestOrderedUpdate_crash
+//	Redis goes while an Update      TestUpdate_redisGoesDuringCommit
+//	process of a load dies          TestOneLoad_orphanedLease
+//	wall clock jumps                TestClock_takesOverAJump (internal/l2)
+//
 // # Tags
 //
 // A tag stands for all values that carry it, in all caches of the fleet. Values
