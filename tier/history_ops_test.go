@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/history"
@@ -20,8 +21,12 @@ const (
 	numbered        // changed by versioned writes
 	owned           // Set and deleted by one client each
 	last            // Set by all: the last one in Redis wins
+	labeled         // voided by tags, some of which only the loader names
 	caches
 )
+
+// Key i of labeled has the tags t<i modulo tagsOfKey> and u<i modulo tagsOfLoader>.
+const tagsOfKey, tagsOfLoader = 8, 3
 
 // cacheKind describes a cache of the run and its keys.
 type cacheKind struct {
@@ -44,6 +49,12 @@ func cacheKinds() [caches]cacheKind {
 	short.TTL, short.NegativeTTL = 250*time.Millisecond, 100*time.Millisecond
 	old := short
 	old.TTL, old.StaleFor, old.RefreshAt, old.SoftTimeout = 400*time.Millisecond, 10*time.Second, 0.6, 10*time.Millisecond
+	// The first tag follows from the key.
+	marked := opts
+	marked.Tags = func(id string, _ fact) []string {
+		i, _ := strconv.Atoi(id[1:])
+		return []string{fmt.Sprintf("t%d", i%tagsOfKey)}
+	}
 	// A version is known as long as its value lives.
 	long := opts
 	long.TTL = time.Hour
@@ -62,6 +73,7 @@ func cacheKinds() [caches]cacheKind {
 		ledger:   {"ledger", history.ByDatabase, ids(30, flat), opts},
 		numbered: {"numbered", history.BySource, ids(24, flat), long},
 		owned:    {"owned", history.ByDatabase, ids(ownedEach*clients, flat), opts},
+		labeled:  {"labeled", history.ByDatabase, ids(40, flat), marked},
 		last:     {"last", history.ByRedis, ids(12, flat), opts},
 	}
 }
@@ -94,9 +106,10 @@ const (
 	opSetVersioned
 	opDeleteVersioned
 	opExpire
+	opInvalidateTags
 )
 
-var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale", "Update", "SetVersioned", "DeleteVersioned", "Expire"}
+var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale", "Update", "SetVersioned", "DeleteVersioned", "Expire", "InvalidateTags"}
 
 var operations = []operation{
 	{3000, (*client).get},
@@ -117,6 +130,7 @@ var operations = []operation{
 	{120, (*client).setVersioned},
 	{60, (*client).deleteVersioned},
 	{40, (*client).expire},
+	{60, (*client).invalidateTags},
 }
 
 // key draws a key of a cache; low ones far more often.
@@ -127,8 +141,8 @@ func (c *client) key(cache int) int32 {
 
 // anyKey draws a key of any cache.
 func (c *client) anyKey() (cache int, key int32) {
-	cache = pick(c.rng, []int{rows, brief, aging, ledger, numbered, owned, last}, func(cache int) int {
-		return [...]int{rows: 46, brief: 6, aging: 8, ledger: 8, numbered: 8, owned: 16, last: 8}[cache]
+	cache = pick(c.rng, []int{rows, brief, aging, ledger, numbered, owned, last, labeled}, func(cache int) int {
+		return [...]int{rows: 40, brief: 6, aging: 8, ledger: 8, numbered: 8, owned: 14, last: 6, labeled: 10}[cache]
 	})
 	return cache, c.key(cache)
 }
@@ -196,10 +210,27 @@ func (c *client) getOrSet(in *instance) {
 	defer cancel()
 	call := c.run.now()
 	load := c.loader(in, key, call)
-	v, err := recovered(func() (fact, error) { return in.caches[cache].GetOrSet(ctx, c.id(cache, key), 0, load) })
+	v, err := recovered(func() (fact, error) {
+		if cache != labeled {
+			return in.caches[cache].GetOrSet(ctx, c.id(cache, key), 0, load)
+		}
+		// Who else loads the key must name the same tags.
+		return in.caches[cache].Fetch(ctx, c.id(cache, key), func(ctx context.Context, f *tier.Fill[fact]) (fact, error) {
+			f.Tags = c.loaderTags(cache, key)
+			return load(ctx)
+		})
+	})
 	op := history.Op{Key: key, Name: opGetOrSet, Kind: history.Read}
 	op.Result, op.Version = c.answered(ctx, key, v, err)
 	c.record(in, call, op, err)
+}
+
+// loaderTags are the tags of a key that only its loader names.
+func (c *client) loaderTags(cache int, key int32) []string {
+	if cache != labeled {
+		return nil
+	}
+	return []string{fmt.Sprintf("u%d", int(key-c.run.first[labeled])%tagsOfLoader)}
 }
 
 // recovered turns the panic of a loader that the run wants into its error.
@@ -223,7 +254,7 @@ func (c *client) fetch(in *instance) {
 	load := c.loader(in, key, call)
 	v, err := recovered(func() (fact, error) {
 		return in.caches[cache].Fetch(context.Background(), c.id(cache, key), func(ctx context.Context, f *tier.Fill[fact]) (fact, error) {
-			f.NoStore = !keep
+			f.NoStore, f.Tags = !keep, c.loaderTags(cache, key)
 			c.offered(in, key, call, f)
 			v, err := load(ctx)
 			f.NotModified = err == nil && f.HasStale && f.Stale.Version == v.Version
@@ -253,8 +284,8 @@ func (c *client) offered(in *instance, key int32, call history.Time, f *tier.Fil
 
 // voidable draws a key whose changes void.
 func (c *client) voidable() (cache int, key int32) {
-	cache = pick(c.rng, []int{rows, brief, aging, ledger}, func(cache int) int {
-		return [...]int{rows: 8, brief: 1, aging: 1, ledger: 1}[cache]
+	cache = pick(c.rng, []int{rows, brief, aging, ledger, labeled}, func(cache int) int {
+		return [...]int{rows: 8, brief: 1, aging: 1, ledger: 1, labeled: 1}[cache]
 	})
 	return cache, c.key(cache)
 }
@@ -262,6 +293,8 @@ func (c *client) voidable() (cache int, key int32) {
 // write commits a new version of a key, and mostly calls the cache at once.
 func (c *client) write(key int32) (fact, int64) {
 	absent, wait := c.rng.IntN(8) == 0, c.delay()
+	// Options.Tags knows no tags of what is absent, so a tag does not void that.
+	absent = absent && key < c.run.first[labeled]
 	f, version := c.run.source.commit(key, absent)
 	if c.rng.IntN(4) == 0 {
 		pause(context.Background(), min(wait, 5*time.Millisecond))
@@ -326,6 +359,29 @@ func (c *client) clear(in *instance) {
 	call := c.run.now()
 	err := in.caches[rows].Clear(context.Background())
 	c.wide(in, call, scope, opClear, err)
+}
+
+// invalidateTags voids all keys of one tag, or of two.
+func (c *client) invalidateTags(in *instance) {
+	scopes := []int32{c.run.byTag + int32(c.rng.IntN(tagsOfKey+tagsOfLoader))}
+	if c.rng.IntN(4) == 0 {
+		scopes = append(scopes, c.run.byTag+int32(c.rng.IntN(tagsOfKey+tagsOfLoader)))
+	}
+	var tags []string
+	for _, scope := range scopes {
+		c.writeSome(scope)
+		tag := int(scope - c.run.byTag)
+		if tag < tagsOfKey {
+			tags = append(tags, fmt.Sprintf("t%d", tag))
+		} else {
+			tags = append(tags, fmt.Sprintf("u%d", tag-tagsOfKey))
+		}
+	}
+	call := c.run.now()
+	err := in.node.InvalidateTags(context.Background(), tags...)
+	for _, scope := range scopes {
+		c.wide(in, call, scope, opInvalidateTags, err)
+	}
 }
 
 // ownKey draws a key of owned that is this client's.

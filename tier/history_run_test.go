@@ -44,6 +44,7 @@ type run struct {
 	keys    []history.Key
 	scopes  [][]int32
 	whole   [caches]int32 // the scope that is all of a cache
+	byTag   int32         // the first scope that is a tag
 	source  *source
 	slots   []*slot
 	clients []*client
@@ -89,14 +90,24 @@ func newRun(t *testing.T, seed uint64, prefix string, top topology) *run {
 		}
 	}
 	r.source = newSource(r.now, r.keys)
-	r.scopes = make([][]int32, keyGroups+caches) // prefixes of rows, then whole caches
+	for i := range r.kinds[labeled].ids {
+		r.source.commit(r.first[labeled]+int32(i), false)
+	}
+	// Prefixes of rows, then whole caches, then tags.
+	r.byTag = keyGroups + caches
+	r.scopes = make([][]int32, r.byTag+tagsOfKey+tagsOfLoader)
 	for cache, kind := range r.kinds {
 		r.whole[cache] = keyGroups + int32(cache)
 		for i := range kind.ids {
 			key := r.first[cache] + int32(i)
 			r.scopes[r.whole[cache]] = append(r.scopes[r.whole[cache]], key)
-			if cache == rows {
+			switch cache {
+			case rows:
 				r.scopes[i%keyGroups] = append(r.scopes[i%keyGroups], key)
+			case labeled:
+				for _, scope := range []int32{r.byTag + int32(i%tagsOfKey), r.byTag + tagsOfKey + int32(i%tagsOfLoader)} {
+					r.scopes[scope] = append(r.scopes[scope], key)
+				}
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func (s *summary) add(v *history.Verdict, h *history.History) {
 	s.loads += v.Loads
 	s.finals += v.Finals
 	s.gaps += v.Gaps
-	s.excepted += v.InOutage + v.InFailover + v.BehindOwedStore
+	s.excepted += v.InOutage + v.InFailover + v.BehindOwedStore + v.AfterWipe
 	s.stalest = max(s.stalest, v.Stalest)
 	for name, n := range v.Faults {
 		s.faults[name] += n

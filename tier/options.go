@@ -85,7 +85,8 @@ type Options[T any] struct {
 
 	// Tags names the tags of a value, beside those that a call gives. It is
 	// applied to every value that is stored, loaded ones included, and must
-	// return the same for the same value. See [Node.InvalidateTags].
+	// return the same for the same value. See [Node.InvalidateTags]. An absence that
+	// is remembered has no value, and so only the tags of Fill.Tags.
 	Tags func(key string, v T) []string
 
 	// MaxValueBytes limits the encoded size of a value. Default 1 MiB, at most

@@ -22,7 +22,11 @@ func (j *judge) read(key int32, op *Op) {
 	if j.h.Keys[key].Order == ByRedis {
 		return
 	}
-	if due := j.own[op.Node].at(op.Call); version < due.floor && !j.resurrected(key, version, due) {
+	if due := j.own[op.Node].at(op.Call); version < due.floor {
+		if j.resurrected(key, version, due) {
+			j.v.AfterWipe++
+			return
+		}
 		j.v.violate(ReadYourWrites, key, op.Return, "%s, below %d of %s\n%s",
 			j.describe(op), due.floor, j.describe(&j.h.Ops[due.op]), j.explain(key, op))
 		return
@@ -66,15 +70,16 @@ func (j *judge) staleness(key int32, op *Op, version int64) {
 	stale := time.Duration(op.Call - since)
 	bound := j.deltas[op.Node]
 	outage := j.outages[op.Node].touch(op.Call, op.Return)
-	if !outage {
-		j.v.Stalest = max(j.v.Stalest, stale)
-	}
 	if stale <= bound+j.p.Slack {
+		if !outage {
+			j.v.Stalest = max(j.v.Stalest, stale)
+		}
 		return
 	}
 	bound += j.p.Slack + j.stalls.overlap(since, op.Call)
 	due := j.fleet.at(op.Call - Time(bound))
-	if version >= due.floor {
+	if version >= due.floor { // the process stood still
+		j.v.Stalest = max(j.v.Stalest, stale)
 		return
 	}
 	switch {
@@ -85,6 +90,7 @@ func (j *judge) staleness(key int32, op *Op, version int64) {
 		j.v.BehindOwedStore++
 		return
 	case j.resurrected(key, version, due):
+		j.v.AfterWipe++
 		return
 	case outage || j.undeclared[op.Node].touch(op.Call, op.Return):
 		j.v.StalestInOutage = max(j.v.StalestInOutage, stale)

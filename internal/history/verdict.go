@@ -46,6 +46,7 @@ type Verdict struct {
 
 	// The excepted reads, by reason, and how stale any read was at most.
 	InOutage, InFailover, BehindOwedStore int
+	AfterWipe                             int // an old version of the source, stored late
 	Undeclared                            int // of those in outages: nobody made the outage
 	Stalest, StalestInOutage              time.Duration
 	Rate                                  float64
@@ -73,8 +74,8 @@ func (v *Verdict) String() string {
 	t := v.Totals
 	fmt.Fprintf(&b, "L1 %d, L2 %d, missed %d, loaded %d, collapsed %d, refused %d, served stale %d\n",
 		t.HitsL1, t.HitsL2, t.Misses, t.Loads, t.Collapsed, t.Refused, t.StaleServed)
-	fmt.Fprintf(&b, "stalest %v (in an outage %v); excepted: %d in outages, %d in failovers, %d behind owed stores, %d overlapping loads; gaps %d\n",
-		v.Stalest, v.StalestInOutage, v.InOutage, v.InFailover, v.BehindOwedStore, v.Overlaps, v.Gaps)
+	fmt.Fprintf(&b, "stalest %v (in an outage %v); excepted: %d in outages, %d in failovers, %d behind owed stores, %d after wipes, %d overlapping loads; gaps %d\n",
+		v.Stalest, v.StalestInOutage, v.InOutage, v.InFailover, v.BehindOwedStore, v.AfterWipe, v.Overlaps, v.Gaps)
 	names := make([]string, 0, len(v.Faults))
 	for name, n := range v.Faults {
 		names = append(names, fmt.Sprintf("%s %d", name, n))
