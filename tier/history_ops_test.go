@@ -67,7 +67,7 @@ func cacheKinds() [caches]cacheKind {
 	}
 	flat := func(i int) string { return fmt.Sprintf("k%d", i) }
 	return [caches]cacheKind{
-		rows:     {"rows", history.ByDatabase, ids(keyGroups*20, func(i int) string { return fmt.Sprintf("g%d:%d", i%keyGroups, i) }), opts},
+		rows:     {"rows", history.ByDatabase, ids(keyGroups*60, func(i int) string { return fmt.Sprintf("g%d:%d", i%keyGroups, i) }), opts},
 		brief:    {"brief", history.ByDatabase, ids(20, flat), short},
 		aging:    {"aging", history.ByDatabase, ids(20, flat), old},
 		ledger:   {"ledger", history.ByDatabase, ids(30, flat), opts},
@@ -111,26 +111,27 @@ const (
 
 var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale", "Update", "SetVersioned", "DeleteVersioned", "Expire", "InvalidateTags"}
 
+// What voids many keys at once is rare: it would hide what happens to single ones.
 var operations = []operation{
-	{3000, (*client).get},
-	{300, (*client).lookup},
-	{50, (*client).exists},
-	{50, (*client).ttl},
-	{5000, (*client).getOrSet},
-	{300, (*client).fetch},
-	{400, (*client).delete},
-	{60, (*client).deleteSeveral},
-	{8, (*client).deletePrefix},
-	{4, (*client).nodeDeletePrefix},
-	{4, (*client).clear},
-	{250, (*client).setOwned},
-	{60, (*client).deleteOwned},
-	{80, (*client).setLast},
-	{300, (*client).update},
-	{120, (*client).setVersioned},
-	{60, (*client).deleteVersioned},
-	{40, (*client).expire},
-	{60, (*client).invalidateTags},
+	{30_000, (*client).get},
+	{3_000, (*client).lookup},
+	{500, (*client).exists},
+	{500, (*client).ttl},
+	{50_000, (*client).getOrSet},
+	{3_000, (*client).fetch},
+	{3_000, (*client).delete},
+	{300, (*client).deleteSeveral},
+	{10, (*client).deletePrefix},
+	{5, (*client).nodeDeletePrefix},
+	{5, (*client).clear},
+	{1_200, (*client).setOwned},
+	{300, (*client).deleteOwned},
+	{700, (*client).setLast},
+	{2_000, (*client).update},
+	{800, (*client).setVersioned},
+	{400, (*client).deleteVersioned},
+	{400, (*client).expire},
+	{100, (*client).invalidateTags},
 }
 
 // key draws a key of a cache; low ones far more often.

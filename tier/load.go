@@ -181,7 +181,7 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1.Entry[T], joined bool, err error) {
 	// The flight may be joined while nothing it could have read was invalidated.
 	valid := func() bool {
-		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current && c.node.tags.seq.Load() == r.seq || mutant.On(mutant.PlainJoin)
+		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current && (c.node.tags.seq.Load() == r.seq || mutant.On(mutant.NoTagFlights)) || mutant.On(mutant.PlainJoin)
 	}
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, request: req, r: r}

@@ -60,6 +60,11 @@ var finders = []finder{
 	{mutant.ReplayUnversioned, "tier", "TestNothingForgotten_replaysCarryTheVersion", ""},
 	{mutant.VoidFallback, "tier", "TestStaleFor_deletedDuringTheLoadAndThenAlone", ""},
 
+	{mutant.TagUnread, "tier", "TestNode_InvalidateTags_voidsWhatCarriesOneOfThem", "standalone"},
+	{mutant.NoTagTie, "tier", "TestNode_InvalidateTags_voidsWhatCarriesOneOfThem", "standalone"},
+	{mutant.NoTagFlights, "tier", "TestReadYourWrites_invalidateTagsForbidsJoins", "standalone"},
+	{mutant.TagAfterLoad, "tier", "TestNoStaleFill_slowLoaderAndItsTag", "standalone"},
+
 	{mutant.NoGapEpoch, "tier", "TestBoundedStaleness_changeWhileNotSubscribed", "standalone"},
 	{mutant.NoL1Lease, "tier", "TestBoundedStaleness_silentLink", "standalone"},
 	{mutant.NoSequences, "tier", "TestBoundedStaleness_lostMessage", "standalone"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tandemcache/tandem/internal/l2"
+	"github.com/tandemcache/tandem/internal/mutant"
 	"github.com/tandemcache/tandem/invalidation"
 	"github.com/tandemcache/tandem/keys"
 )
@@ -237,7 +238,8 @@ func (n *Node) tagsAfter(ctx context.Context, tags []string, before tagsBefore) 
 	all := make([]seenTag, 0, len(tags))
 	var late []string
 	for _, tag := range tags {
-		if i := slices.IndexFunc(before.seen, func(s seenTag) bool { return s.Name == tag }); i >= 0 {
+		i := slices.IndexFunc(before.seen, func(s seenTag) bool { return s.Name == tag })
+		if i >= 0 && !mutant.On(mutant.TagAfterLoad) {
 			all = append(all, before.seen[i])
 		} else {
 			late = append(late, tag)
@@ -246,6 +248,9 @@ func (n *Node) tagsAfter(ctx context.Context, tags []string, before tagsBefore) 
 	q := n.queryTags(late)
 	if q.resolve(ctx) != nil {
 		return nil, false
+	}
+	if mutant.On(mutant.TagAfterLoad) {
+		return q.seen, true
 	}
 	took := time.Since(before.at)
 	for _, s := range q.seen {

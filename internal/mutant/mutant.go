@@ -62,6 +62,14 @@ const (
 	VoidFallback      ID = "void-fallback"      // a value that was invalidated stands in for one that cannot be had
 )
 
+// Tags.
+const (
+	TagUnread    ID = "tag-unread"     // a record is believed whatever became of its tags
+	NoTagTie     ID = "no-tag-tie"     // L1 does not notice that a tag was invalidated
+	NoTagFlights ID = "no-tag-flights" // a load in flight is joined although a tag was invalidated since it began
+	TagAfterLoad ID = "tag-after-load" // a value is stored with the versions that its tags have after its load
+)
+
 // What a node must hear (packages invalidation and tier).
 const (
 	NoGapEpoch    ID = "no-gap-epoch"    // messages may have been missed, and what is in L1 stays fresh
@@ -91,6 +99,7 @@ func All() []ID {
 		PrefixOfValues, NoChecksum, NoSchema,
 		BeginUnpublished, BeginTakesOver, EndRegardless, DeleteOpens, SetOpens, NoSourceCompare, NoTombstone, ReplayUnversioned,
 		VoidFallback,
+		TagUnread, NoTagTie, NoTagFlights, TagAfterLoad,
 		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, NoVersion,
 		NoJournal, NoPoison, PayUnheard, OverflowForgets, NotBeforeIgnored,
 	}
