@@ -30,6 +30,9 @@
 //     in the fleet. Who does not get it waits and looks again.
 //  6. to the loader, and back: into L2 if the lease still stands, then into L1.
 //
+// When it misses in both tiers, a value that only age has ended may still answer:
+// see Freshness.
+//
 // # Guarantees
 //
 // A change is Set, SetVersioned, Update, Delete, DeleteVersioned, Expire,
@@ -108,6 +111,46 @@
 //	likewise, but Redis was away    old until TTL   old until TTL   old until TTL
 //	before the write to the database
 //
+// # Freshness
+//
+// A value is fresh for its TTL, which [Options].Jitter may have shortened. What
+// reads do after parts of it:
+//
+//	age of the value       Get, Exists, TTL  Lookup          GetOrSet, Fetch
+//	below RefreshAt        hit               hit             hit
+//	below the TTL          hit               hit             hit, and a load in the
+//	                                                         background
+//	below TTL + StaleFor   miss              hit, marked     load; the old value if that
+//	                                                         fails or takes SoftTimeout
+//	above                  miss              ErrNotFound     load, or its error
+//
+// And, beside that table:
+//
+//   - Only age leaves a fallback, and Expire, which ends a TTL early. What was
+//     deleted, cleared, invalidated or overwritten, on any node, is not served,
+//     nor offered to a loader as Fill.Stale. After a load has failed L2 is asked
+//     once more, so that what was deleted while it ran is not served either. Only
+//     while Redis does not answer this goes by what the node has heard.
+//   - A fact that there is nothing (ErrNotFound) ends with its NegativeTTL and is
+//     no fallback. A loader that states it has not failed: it ends the old value.
+//   - After a load has failed, and an old value served instead, the loader of that
+//     key rests in this process: for half a second to a second, or half to all of
+//     the TTL if that is shorter. Callers get the old value at once meanwhile,
+//     without a round trip if it is in L1. Errors are not cached: without an old
+//     value every call loads.
+//   - A refresh ahead is begun by a GetOrSet or Fetch, because Get has no loader.
+//     Many callers begin one, and of many nodes the one that gets the lease, on the
+//     record that is still fresh. It looks at L2 first, and what it loads is stored
+//     only if nobody has changed the key since, as with any fill. The other nodes
+//     are told if it changed the value. One that fails is tried again after a rest.
+//   - Background loads are at most Config.MaxBackground at once; what is more is
+//     skipped, and counted in NodeStats.Background. They end with LoadTimeout, and
+//     with Close. Their errors are logged, at most one a second for each cache.
+//   - While Redis does not answer, what is past its TTL serves only after the loader
+//     has failed, whatever SoftTimeout is, and nothing is refreshed: what is loaded
+//     then is not stored, so that a load which nobody waits for would be for
+//     nothing.
+//
 // # What is not guaranteed
 //
 //   - Linearizability across nodes: inside Δ another node may serve what was
@@ -150,10 +193,13 @@
 //	subscription cut or silent      L1 not served after 2 Heartbeats, fine
 //	                                L2 instead; demoted on return
 //	a message is lost               old value in L1 for at most Δ     fine
-//	loader fails                    its error, nothing stored         -
+//	loader fails                    a value past its TTL if there is  -
+//	                                one, else its error
 //	loader panics                   panics in the caller that ran it, -
-//	                                an error for those who joined
-//	loader hangs                    error after LoadTimeout           -
+//	                                as above for those who joined
+//	loader is slow                  a value past its TTL after        -
+//	                                SoftTimeout; the load goes on
+//	loader hangs                    as if it failed, at LoadTimeout   -
 //	commit of an Update fails,      load, store nothing until the end Update deletes the key
 //	panics or is canceled           of the bracket
 //	the process of an Update dies   load, store nothing for 5 s       fine

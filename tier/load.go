@@ -46,8 +46,12 @@ const (
 // # Errors
 //
 // ErrNotFound from the loader is remembered for NegativeTTL and returned. Any
-// other error is returned as it is and never stored. A panic of the loader
-// reaches the caller that began the load, and is an error for those who joined.
+// other error, LoadTimeout's among them, is never stored: it is answered with
+// the value that is past its TTL and a nil error, if there is one
+// (Options.StaleFor, [Cache.Expire]), else it is returned as it is. With
+// Options.SoftTimeout that value is returned sooner. A panic of the loader
+// reaches the caller that began the load, and is an error like any other for
+// those who joined.
 // ErrKey, ErrClosed and errors about ttl come before anything is done. Redis
 // being down is no error (FailOpen).
 //

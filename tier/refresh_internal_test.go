@@ -46,6 +46,63 @@ func TestGetOrSet_joinedLoadIsDropped(t *testing.T) {
 	})
 }
 
+// A reader that found the old value in L2 before a refresh changed it, and is
+// slow, does not put it over the new one.
+func TestRefresh_slowReaderKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := Open(t.Context(), Config{})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, n.Close()) }()
+		c, err := New(n, "row", Options[int]{TTL: 100 * time.Second, RefreshAt: 0.5, Jitter: -1})
+		require.NoError(t, err)
+		value := 0
+		load := func(context.Context) (int, error) { value++; return value, nil }
+		_, err = c.GetOrSet(t.Context(), "1", 0, load)
+		require.NoError(t, err)
+		time.Sleep(60 * time.Second)
+
+		h := c.hash("1")
+		st := c.fence.Stamp(h)
+		slow := c.lookOnce(t.Context(), "1", c.budget(), nil)
+		require.Equal(t, 1, slow.entry.Value)
+		v, err := c.GetOrSet(t.Context(), "1", 0, load)
+		require.NoError(t, err)
+		require.Equal(t, 1, v)
+		synctest.Wait()
+		c.keep(h, slow.entry, slow.bytes, st)
+		synctest.Wait()
+		v, ok := c.Get(t.Context(), "1")
+		require.True(t, ok)
+		require.Equal(t, 2, v)
+	})
+}
+
+// What was invalidated after the look, under the lease, is not offered to the
+// loader.
+func TestFilling_previousIsNotInvalidated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := Open(t.Context(), Config{})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, n.Close()) }()
+		c, err := New(n, "row", Options[int]{StaleFor: time.Hour})
+		require.NoError(t, err)
+		for name, change := range map[string]func(){
+			"key":    func() { c.invalidate("k:1") },
+			"prefix": func() { c.invalidatePrefix("k") },
+			"clear":  func() { c.fence.Void() },
+		} {
+			require.NoError(t, c.Set(t.Context(), "k:1", 1, time.Minute))
+			time.Sleep(2 * time.Minute)
+			f := filling[int]{c: c, request: request[int]{key: "k:1", hash: c.hash("k:1")}}
+			f.r, err = c.lookFor(t.Context(), f.request, c.budget(), nil)
+			require.NoError(t, err)
+			require.Equal(t, 1, f.previous().Value, name)
+			change()
+			require.Nil(t, f.previous(), name)
+		}
+	})
+}
+
 func TestPauses(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	var p pauses

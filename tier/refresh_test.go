@@ -1,6 +1,7 @@
 package tier_test
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/codec"
 	"github.com/tandemcache/tandem/invalidation"
 	"github.com/tandemcache/tandem/tier"
 )
@@ -79,6 +81,33 @@ func TestRefreshAt_failureLeavesTheValue(t *testing.T) {
 		require.LessOrEqual(t, loads.Load(), int64(22), "half a second of rest at least")
 		time.Sleep(10 * time.Second)
 		wantError(t, c, "1")
+	})
+}
+
+// The rest of a loader that failed in the background begins when it failed.
+func TestRefreshAt_restsAfterTheFailure(t *testing.T) {
+	inBubble(t, refreshOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		require.EqualValues(t, 1, fetchVersion(t, c, "1", slow("1", 1, 0)))
+		time.Sleep(81 * time.Second)
+		var mu sync.Mutex
+		var ended time.Time
+		load := func(context.Context) (row, error) {
+			mu.Lock()
+			rested := time.Since(ended)
+			mu.Unlock()
+			assert.GreaterOrEqual(t, rested, 500*time.Millisecond)
+			time.Sleep(3 * time.Second)
+			mu.Lock()
+			ended = time.Now()
+			mu.Unlock()
+			return row{}, errDB
+		}
+		for range 100 {
+			fetchVersion(t, c, "1", load)
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.GreaterOrEqual(t, c.Stats().LoadErrors, uint64(2), "void: it failed once at most")
+		time.Sleep(3 * time.Second) // the last one ends
 	})
 }
 
@@ -188,32 +217,155 @@ func TestNode_Close_endsBackgroundLoads(t *testing.T) {
 	})
 }
 
-// A refresh tells the other nodes only of a value that is another.
+// A refresh tells the other nodes only of what is another than before.
 func TestRefreshAt_tellsTheOthersWhatChanged(t *testing.T) {
-	for name, version := range map[string]int64{"same": 1, "changed": 2} {
+	cases := map[string]struct {
+		first, second int64 // versions, 0: there is nothing
+		told          bool
+	}{
+		"same":          {1, 1, false},
+		"changed":       {1, 2, true},
+		"gone":          {1, 0, true},
+		"appeared":      {0, 1, true},
+		"still nothing": {0, 0, false},
+	}
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				bus := invalidation.NewLocal()
 				na, nb := openInBubble(t, bus), openInBubble(t, bus)
-				a, b := cache(t, na, refreshOptions()), cache(t, nb, refreshOptions())
-				require.EqualValues(t, 1, fetchVersion(t, a, "1", slow("1", 1, 0)))
-				require.EqualValues(t, 1, fetchVersion(t, b, "1", slow("1", 1, 0)))
+				opts := refreshOptions()
+				opts.NegativeTTL = opts.TTL
+				a, b := cache(t, na, opts), cache(t, nb, opts)
+				fetch := func(c *tier.Cache[row], version int64) {
+					_, err := c.GetOrSet(t.Context(), "1", 0, func(context.Context) (row, error) {
+						if version == 0 {
+							return row{}, tier.ErrNotFound
+						}
+						return row{Key: "1", Version: version}, nil
+					})
+					if err != nil {
+						require.ErrorIs(t, err, tier.ErrNotFound)
+					}
+					synctest.Wait()
+				}
+				fetch(a, tc.first)
+				fetch(b, tc.first)
 				time.Sleep(81 * time.Second)
 				before := nb.Stats().Bus.Received
-				require.EqualValues(t, 1, fetchVersion(t, a, "1", slow("1", version, 0)))
-				synctest.Wait()
-				require.EqualValues(t, version, mustGet(t, a, "1"))
+				fetch(a, tc.second)
 				require.EqualValues(t, 2, a.Stats().Loads, "void: no refresh")
-				if version == 1 {
-					require.EqualValues(t, 1, mustGet(t, b, "1"))
-					require.Equal(t, before, nb.Stats().Bus.Received)
+				v, _ := a.Get(t.Context(), "1")
+				require.Equal(t, tc.second, v.Version)
+				require.Equal(t, tc.told, nb.Stats().Bus.Received > before)
+				v, _ = b.Get(t.Context(), "1")
+				if tc.told {
+					require.Zero(t, v)
 				} else {
-					mustMiss(t, b, "1")
-					require.Equal(t, before+1, nb.Stats().Bus.Received)
+					require.Equal(t, tc.first, v.Version)
 				}
 			})
 		})
 	}
+}
+
+// Whether a value is the same does not depend on how it is written.
+func TestRefreshAt_sameInOtherBytes(t *testing.T) {
+	ring := codec.Keyring{{ID: "a", Key: bytes.Repeat([]byte{7}, 32)}}
+	sealed, err := codec.Encrypted(codec.Msgpack[map[string]time.Time](), ring)
+	require.NoError(t, err)
+	moment := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	here := time.FixedZone("here", 3600)
+	cases := map[string]struct {
+		codec  codec.Codec[map[string]time.Time]
+		second map[string]time.Time
+		told   bool
+	}{
+		"other bytes":        {sealed, map[string]time.Time{"a": moment.Local()}, false},
+		"other zone":         {codec.Msgpack[map[string]time.Time](), map[string]time.Time{"a": moment.In(here)}, false},
+		"other moment":       {codec.Msgpack[map[string]time.Time](), map[string]time.Time{"a": moment.Add(time.Second)}, true},
+		"other sealed value": {sealed, map[string]time.Time{"a": moment.Add(time.Second)}, true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := invalidation.NewLocal()
+				na, nb := openInBubble(t, bus), openInBubble(t, bus)
+				opts := tier.Options[map[string]time.Time]{TTL: 100 * time.Second, RefreshAt: 0.8, Jitter: -1, Codec: tc.codec}
+				a, err := tier.New(na, "times", opts)
+				require.NoError(t, err)
+				fetch := func(v map[string]time.Time) {
+					_, err := a.GetOrSet(t.Context(), "1", 0, func(context.Context) (map[string]time.Time, error) { return v, nil })
+					require.NoError(t, err)
+					synctest.Wait()
+				}
+				fetch(map[string]time.Time{"a": moment.Local()})
+				time.Sleep(90 * time.Second)
+				before := nb.Stats().Bus.Received
+				fetch(tc.second)
+				require.EqualValues(t, 2, a.Stats().Loads, "void: no refresh")
+				require.Equal(t, tc.told, nb.Stats().Bus.Received > before)
+			})
+		})
+	}
+}
+
+// encodings counts what a codec encodes.
+type encodings struct {
+	codec.Codec[row]
+	n *atomic.Int64
+}
+
+func (e encodings) Append(dst []byte, v row) ([]byte, error) {
+	e.n.Add(1)
+	return e.Codec.Append(dst, v)
+}
+
+// What is not modified is not encoded again either.
+func TestFetch_notModifiedStoresTheSamePayload(t *testing.T) {
+	opts := staleOptions()
+	count := encodings{codec.Msgpack[row](), new(atomic.Int64)}
+	opts.Codec = count
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		before := count.n.Load()
+		_, err := c.Fetch(t.Context(), "1", func(_ context.Context, f *tier.Fill[row]) (row, error) {
+			f.NotModified = true
+			return row{}, nil
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, mustGet(t, c, "1"))
+		require.Equal(t, before, count.n.Load())
+	})
+}
+
+// Rule 7: a result of a lower version in its source is returned and not kept.
+func TestFetch_versionIsAFloor(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg tier.Config) {
+		c := cache(t, open(t, cfg), tier.Options[row]{TTL: time.Hour, StaleFor: time.Hour, RefreshAt: 0.8, Jitter: -1})
+		fetch := func(version uint64, ttl time.Duration) {
+			t.Helper()
+			got, err := c.Fetch(t.Context(), "1", func(_ context.Context, f *tier.Fill[row]) (row, error) {
+				f.Version, f.TTL = version, ttl
+				return row{Key: "1", Version: int64(version)}, nil
+			})
+			require.NoError(t, err)
+			require.EqualValues(t, version, got.Version)
+		}
+		const short = 20 * time.Millisecond
+		end := func() {
+			await(t, "the end of the TTL", 10*time.Second, func() bool { return !c.Exists(t.Context(), "1") })
+		}
+		fetch(5, short)
+		end()
+		fetch(4, 0)
+		mustMiss(t, c, "1")
+		require.EqualValues(t, 1, c.Stats().FillsRefused)
+		fetch(5, short)
+		end()
+		fetch(6, 0)
+		require.EqualValues(t, 6, mustGet(t, c, "1"))
+	})
 }
 
 func TestFetch_notModifiedKeepsTheValue(t *testing.T) {

@@ -3,6 +3,7 @@ package tier_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -161,7 +162,15 @@ func TestStaleFor_invalidatedIsNoFallback(t *testing.T) {
 		"Delete":       func(c *tier.Cache[row], ctx context.Context) error { return c.Delete(ctx, "k:1") },
 		"DeletePrefix": func(c *tier.Cache[row], ctx context.Context) error { _, err := c.DeletePrefix(ctx, "k"); return err },
 		"Clear":        func(c *tier.Cache[row], ctx context.Context) error { return c.Clear(ctx) },
-		"Set -1s":      func(c *tier.Cache[row], ctx context.Context) error { return c.Set(ctx, "k:1", row{}, -time.Second) },
+		"Update": func(c *tier.Cache[row], ctx context.Context) error {
+			_, err := c.Update(ctx, "k:1", 0, func(context.Context) (row, error) { return row{}, errDB })
+			if !errors.Is(err, errDB) {
+				return fmt.Errorf("Update: %w", err)
+			}
+			return nil
+		},
+		"DeleteVersioned": func(c *tier.Cache[row], ctx context.Context) error { return c.DeleteVersioned(ctx, "k:1", 5) },
+		"Set -1s":         func(c *tier.Cache[row], ctx context.Context) error { return c.Set(ctx, "k:1", row{}, -time.Second) },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
@@ -214,6 +223,53 @@ func openInBubble(t *testing.T, bus invalidation.Bus) *tier.Node {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	return n
+}
+
+// Expire: the next read loads, whether the loader rests or not, and the old value
+// stands in for as long as it would have lived, with StaleFor or without.
+func TestExpire_leavesAFallback(t *testing.T) {
+	for name, staleFor := range map[string]time.Duration{"StaleFor": time.Hour, "no StaleFor": 0} {
+		t.Run(name, func(t *testing.T) {
+			opts := staleOptions()
+			opts.StaleFor = staleFor
+			inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+				require.NoError(t, c.Set(t.Context(), "1", row{Key: "1", Version: 1}, 0))
+				require.NoError(t, c.Set(t.Context(), "ever", row{Key: "ever", Version: 1}, tier.NoExpiry))
+				synctest.Wait()
+				var loads atomic.Int64
+				for i := range 3 {
+					require.NoError(t, c.Expire(t.Context(), "1"))
+					mustMiss(t, c, "1")
+					require.False(t, c.Exists(t.Context(), "1"))
+					item, err := c.Lookup(t.Context(), "1")
+					require.NoError(t, err)
+					require.True(t, item.Stale)
+					require.Zero(t, item.TTL)
+					for range 3 {
+						got, err := c.GetOrSet(t.Context(), "1", 0, failing(&loads))
+						require.NoError(t, err)
+						require.EqualValues(t, 1, got.Version)
+					}
+					require.EqualValues(t, i+1, loads.Load(), "one load an Expire")
+				}
+				time.Sleep(time.Minute + staleFor)
+				wantError(t, c, "1")
+
+				require.NoError(t, c.Expire(t.Context(), "ever"))
+				time.Sleep(365 * 24 * time.Hour)
+				wantStale(t, c, "ever", 1)
+				require.NoError(t, c.Delete(t.Context(), "ever"))
+				wantError(t, c, "ever")
+			})
+		})
+	}
+	// A fact that there is nothing is asked for again, and nothing stands in.
+	inBubble(t, staleOptions(), func(t *testing.T, c *tier.Cache[row]) {
+		_, err := c.GetOrSet(t.Context(), "1", 0, func(context.Context) (row, error) { return row{}, tier.ErrNotFound })
+		require.ErrorIs(t, err, tier.ErrNotFound)
+		require.NoError(t, c.Expire(t.Context(), "1"))
+		wantError(t, c, "1")
+	})
 }
 
 // A loader's ErrNotFound is a fact and no failure: nothing stands in for it, and
@@ -341,6 +397,17 @@ func TestSoftTimeout_waitsWithoutAnOldValue(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nor does a value whose last time ends while a caller waits.
+func TestSoftTimeout_valueEndsMeanwhile(t *testing.T) {
+	opts := staleOptions()
+	opts.SoftTimeout = 2 * time.Second
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		time.Sleep(time.Hour - time.Second)
+		require.EqualValues(t, 2, fetchVersion(t, c, "1", slow("1", 2, 3*time.Second)))
+	})
 }
 
 // What was deleted while a caller waited does not answer when its time is up.
