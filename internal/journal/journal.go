@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"container/list"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,21 +19,22 @@ const (
 	Prefix                  // a key and all that begin with it and ":"; "" is every key
 	Tag                     // every entry of the node that carries the tag, "" is every tag; Cache is empty
 	Clear                   // the whole cache
+	All                     // every cache of the namespace, and every tag; Cache and Name are empty
 )
 
 // Debt is an invalidation that is owed to Redis.
 type Debt struct {
 	Scope Scope
 	Cache string
-	Name  string // the key, prefix or tag; empty with Clear
+	Name  string // the key, prefix or tag; empty with Clear and All
 
 	// NotBefore is when the replay may act at the earliest, in microseconds of
 	// the clock of Redis: a store that timed out may still run until then.
 	NotBefore int64
 	// Version is the source version of a versioned write, 0 for others.
 	Version uint64
-	// Since is when the debt was first owed.
-	Since time.Time
+	// Since is when the debt was first owed, Last when it was last owed anew.
+	Since, Last time.Time
 
 	incurred uint64 // tells a debt owed anew during its replay from the replayed one
 }
@@ -48,6 +50,18 @@ type id struct {
 
 func (d *Debt) id() id { return id{d.Scope, d.Version != 0, d.Cache, d.Name} }
 
+// normalize empties the fields that the scope leaves no meaning.
+func (d *Debt) normalize() {
+	switch d.Scope {
+	case Clear:
+		d.Name = ""
+	case Tag:
+		d.Cache = ""
+	case All:
+		d.Cache, d.Name = "", ""
+	}
+}
+
 // Journal is a bounded set of debts.
 type Journal struct {
 	max int
@@ -55,11 +69,12 @@ type Journal struct {
 	size atomic.Int64
 
 	mu       sync.RWMutex
-	debts    map[id]*Debt // guarded by mu
-	wide     int          // how many of debts are not of scope Key; guarded by mu
-	clock    uint64       // guarded by mu
-	paid     uint64       // guarded by mu
-	overflow uint64       // guarded by mu
+	debts    map[id]*list.Element // of *Debt, in the queue of their scope; guarded by mu
+	queues   [All + 1]list.List   // by scope, the next to be replayed first; guarded by mu
+	shares   map[string]int       // debts that folding a cache would make one, by cache; guarded by mu
+	clock    uint64               // guarded by mu
+	paid     uint64               // guarded by mu
+	overflow uint64               // guarded by mu
 }
 
 // Stats is a snapshot of a journal.
@@ -67,77 +82,73 @@ type Stats struct {
 	Owed      int           // debts now
 	Oldest    time.Duration // age of the oldest, 0 without debts
 	Paid      uint64        // debts paid since the start
-	Overflows uint64        // times that all debts were folded into clears
+	Overflows uint64        // times that debts were folded into wider ones
 }
 
-// New returns a journal that keeps at most limit debts (at least one a cache, and
-// one for the tags: folding never drops a cache).
+// New returns a journal that keeps at most limit debts, and at least two.
 func New(limit int) *Journal {
-	return &Journal{max: max(limit, 1), debts: make(map[id]*Debt)}
+	return &Journal{max: max(limit, 2), debts: make(map[id]*list.Element), shares: make(map[string]int)}
 }
 
 // Owe records d. Owed twice, a debt keeps its age and the later of the two
-// NotBefores, and a payment that was under way no longer settles it. It
-// reports whether the journal overflowed by it.
-func (j *Journal) Owe(d Debt, now time.Time) (overflowed bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if _, known := j.debts[d.id()]; !known && len(j.debts) >= j.max && !d.widest() {
-		if mutant.On(mutant.OverflowForgets) {
-			return false
-		}
-		j.foldLocked(now)
-		d = d.folded()
-		j.overflow++
-		overflowed = true
-	}
-	j.addLocked(d, now)
-	return overflowed
-}
-
-func (j *Journal) addLocked(d Debt, now time.Time) {
-	j.clock++
-	if old := j.debts[d.id()]; old != nil {
-		old.incurred = j.clock
-		old.NotBefore = max(old.NotBefore, d.NotBefore)
-		old.Version = max(old.Version, d.Version)
-		return
-	}
+// NotBefores, and a payment that was under way no longer settles it.
+//
+// Where there is no room, debts are folded into wider ones. Owe then returns
+// what is owed whole from now on: names of caches, or the empty name for every
+// cache of the namespace.
+func (j *Journal) Owe(d Debt, now time.Time) (folded []string) {
+	d.Last = now
 	if d.Since.IsZero() {
 		d.Since = now
 	}
+	d.normalize()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.coverLocked(&d) {
+		return nil
+	}
+	if _, known := j.debts[d.id()]; !known && len(j.debts) >= j.max {
+		if mutant.On(mutant.OverflowForgets) {
+			return nil
+		}
+		folded = j.makeRoomLocked(&d)
+	}
+	j.addLocked(&d)
+	return folded
+}
+
+// addLocked adds d, or what it changes, to the debts.
+func (j *Journal) addLocked(d *Debt) {
+	j.clock++
 	d.incurred = j.clock
-	j.debts[d.id()] = &d
-	if d.Scope != Key {
-		j.wide++
+	if e := j.debts[d.id()]; e != nil {
+		old := e.Value.(*Debt)
+		old.incurred, old.Last = d.incurred, d.Last
+		old.NotBefore = max(old.NotBefore, d.NotBefore)
+		old.Version = max(old.Version, d.Version)
+		if d.Since.Before(old.Since) {
+			old.Since = d.Since
+		}
+		return
+	}
+	kept := *d
+	j.debts[d.id()] = j.queues[d.Scope].PushBack(&kept)
+	if d.foldable() {
+		j.shares[d.Cache]++
 	}
 	j.size.Store(int64(len(j.debts)))
 }
 
-// folded is the wider debt that stands for d when there is no room: to clear its
-// cache, or to invalidate every tag, since tags have no cache.
-func (d *Debt) folded() Debt {
-	f := Debt{Scope: Clear, Cache: d.Cache, NotBefore: d.NotBefore, Since: d.Since}
-	if d.Scope == Tag {
-		f.Scope = Tag
-	}
-	return f
-}
-
-func (d *Debt) widest() bool { return d.Scope == Clear || d.Scope == Tag && d.Name == "" }
-
-// foldLocked folds every debt.
-func (j *Journal) foldLocked(now time.Time) {
-	old := j.debts
-	j.debts = make(map[id]*Debt)
-	j.wide = 0
-	for _, d := range old {
-		f := d.folded()
-		if known := j.debts[f.id()]; known != nil && f.Since.Before(known.Since) {
-			known.Since = f.Since
+func (j *Journal) removeLocked(e *list.Element) {
+	d := e.Value.(*Debt)
+	j.queues[d.Scope].Remove(e)
+	delete(j.debts, d.id())
+	if d.foldable() {
+		if j.shares[d.Cache]--; j.shares[d.Cache] == 0 {
+			delete(j.shares, d.Cache)
 		}
-		j.addLocked(f, now)
 	}
+	j.size.Store(int64(len(j.debts)))
 }
 
 // Owes reports whether key of cache is covered by a debt.
@@ -147,22 +158,23 @@ func (j *Journal) Owes(cache, key string) bool {
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	for _, versioned := range [...]bool{false, true} {
-		if _, ok := j.debts[id{Key, versioned, cache, key}]; ok {
-			return true
-		}
-	}
-	if j.wide == 0 {
-		return false
-	}
-	if _, ok := j.debts[id{Clear, false, cache, ""}]; ok {
+	if j.has(id{scope: Key, cache: cache, name: key}) || j.has(id{scope: Key, versioned: true, cache: cache, name: key}) {
 		return true
 	}
-	if _, ok := j.debts[id{Prefix, false, cache, ""}]; ok {
+	if j.queues[Key].Len() == len(j.debts) {
+		return false
+	}
+	if j.has(id{scope: All}) || j.has(id{scope: Clear, cache: cache}) {
+		return true
+	}
+	if j.queues[Prefix].Len() == 0 {
+		return false
+	}
+	if j.has(id{scope: Prefix, cache: cache}) {
 		return true
 	}
 	for end := len(key); end > 0; end = strings.LastIndexByte(key[:end], ':') {
-		if _, ok := j.debts[id{Prefix, false, cache, key[:end]}]; ok {
+		if j.has(id{scope: Prefix, cache: cache, name: key[:end]}) {
 			return true
 		}
 	}
@@ -177,21 +189,31 @@ func (j *Journal) OwesTag(tag string) bool {
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	_, one := j.debts[id{Tag, false, "", tag}]
-	_, every := j.debts[id{Tag, false, "", ""}]
-	return one || every
+	return j.has(id{scope: Tag, name: tag}) || j.has(id{scope: Tag}) || j.has(id{scope: All})
 }
 
-// Batch returns up to n debts, in no order. They stay in the journal.
-func (j *Journal) Batch(n int) []Debt {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
+// has is called with the lock held, for reading at least.
+func (j *Journal) has(i id) bool {
+	_, ok := j.debts[i]
+	return ok
+}
+
+// Batch returns up to n debts of the given scopes, or of all without. They stay in
+// the journal, behind all others of their scope: who asks again and again gets
+// every debt in turn, however many of them cannot be paid.
+func (j *Journal) Batch(n int, scopes ...Scope) []Debt {
+	if len(scopes) == 0 {
+		scopes = []Scope{All, Clear, Tag, Key, Prefix}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	out := make([]Debt, 0, min(n, len(j.debts)))
-	for _, d := range j.debts {
-		if len(out) == n {
-			break
+	for _, scope := range scopes {
+		q := &j.queues[scope]
+		for range min(n-len(out), q.Len()) {
+			out = append(out, *q.Front().Value.(*Debt))
+			q.MoveToBack(q.Front())
 		}
-		out = append(out, *d)
 	}
 	return out
 }
@@ -203,29 +225,37 @@ func (j *Journal) Batch(n int) []Debt {
 func (j *Journal) Pay(d Debt) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now, ok := j.debts[d.id()]
-	if !ok || now.incurred != d.incurred && !mutant.On(mutant.PayUnheard) {
+	e, ok := j.debts[d.id()]
+	if !ok || e.Value.(*Debt).incurred != d.incurred && !mutant.On(mutant.PayUnheard) {
 		return false
 	}
-	delete(j.debts, d.id())
-	if d.Scope != Key {
-		j.wide--
-	}
+	j.removeLocked(e)
 	j.paid++
-	j.size.Store(int64(len(j.debts)))
 	return true
 }
 
-// Len returns the number of debts. It takes no lock.
-func (j *Journal) Len() int { return int(j.size.Load()) }
+// Len returns the number of debts, of the given scopes if there are any. Without
+// it takes no lock.
+func (j *Journal) Len(scopes ...Scope) int {
+	if n := j.size.Load(); n == 0 || len(scopes) == 0 {
+		return int(n)
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	n := 0
+	for _, scope := range scopes {
+		n += j.queues[scope].Len()
+	}
+	return n
+}
 
-// Stats returns a snapshot.
+// Stats returns a snapshot. It looks at every debt.
 func (j *Journal) Stats(now time.Time) Stats {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	s := Stats{Owed: len(j.debts), Paid: j.paid, Overflows: j.overflow}
-	for _, d := range j.debts {
-		s.Oldest = max(s.Oldest, now.Sub(d.Since))
+	for _, e := range j.debts {
+		s.Oldest = max(s.Oldest, now.Sub(e.Value.(*Debt).Since))
 	}
 	return s
 }
