@@ -142,6 +142,8 @@ func (c *Cache[T]) describe() string { return fmt.Sprintf("a cache of %v", refle
 
 func (c *Cache[T]) redisKey(id string) string { return c.node.redisKey(c.name, id) }
 
+func (c *Cache[T]) hold() time.Duration { return c.opts.Hold }
+
 func (c *Cache[T]) version() *versionCell { return &c.cell }
 
 func (c *Cache[T]) invalidate(key string) {

@@ -80,8 +80,9 @@ type Config struct {
 	Heartbeat time.Duration
 
 	// MaxPending is how many unconfirmed invalidations are kept one by one.
-	// Past it they are folded into clearing the caches concerned. Default
-	// 65,536.
+	// Past it those of the cache that owes the most are folded into clearing it,
+	// and in the end all into clearing everything under Prefix. Default 65,536,
+	// at least 2.
 	MaxPending int
 
 	// MaxBackground is how many loads may run in the background at once, over

@@ -56,8 +56,8 @@
 //   - NothingForgotten. A change that Redis did not confirm (down, breaker open,
 //     timeout with unknown outcome) is kept and replayed as a deletion until
 //     confirmed; until then this node serves the keys concerned from neither
-//     tier: it loads. At most Config.MaxPending are kept one by one; what is more
-//     folds into clearing the caches concerned.
+//     tier: it loads. At most Config.MaxPending are kept; when there are more,
+//     those of the cache that owes the most fold into clearing it whole.
 //   - OrderedUpdate. [Cache.Update] brackets a write to the database. Two Updates,
 //     or an Update and loads, on any nodes leave the cache equal to the database
 //     or empty, never older; and a process that dies anywhere between the commit

@@ -315,6 +315,10 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 		return false
 	}
 	defer c.node.leave()
+	if c.node.debts.Owes(c.name, f.key) {
+		// What would void the lease did not reach Redis.
+		return false
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.node.cfg.Timeout)
 	defer cancel()
 	if !f.changes(w) {

@@ -78,6 +78,8 @@ type space interface {
 	distrust()
 	// redisKey returns the whole key of an id.
 	redisKey(id string) string
+	// hold is how long a delete of this cache refuses fills.
+	hold() time.Duration
 	// tombstone is how long a versioned delete of this cache keeps older writes out.
 	tombstone() time.Duration
 	// version is the cell of the cache's version, for Clear.

@@ -5,42 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/tandemcache/tandem/internal/journal"
 	"github.com/tandemcache/tandem/internal/l2"
 	"github.com/tandemcache/tandem/internal/mutant"
 	"github.com/tandemcache/tandem/invalidation"
 )
-
-const (
-	payEvery   = 250 * time.Millisecond // how often debts are tried while there are any
-	payBatch   = 512
-	payWorkers = 16
-)
-
-// payer replays debts until Redis confirms them. A replay deletes, whatever
-// the failed change was: the source of truth is elsewhere, so a delete is right
-// in any order.
-type payer struct {
-	node  *Node
-	woken chan struct{} // one slot: wake while awake is remembered
-	paid  chan struct{} // one slot: signals progress to drain
-}
-
-func newPayer(n *Node) *payer {
-	return &payer{node: n, woken: make(chan struct{}, 1), paid: make(chan struct{}, 1)}
-}
-
-// wake makes the payer look at the debts now.
-func (p *payer) wake() { signal(p.woken) }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // owe records that an invalidation was not confirmed. From here on this node
 // serves what it covers from neither tier.
@@ -52,16 +21,26 @@ func (n *Node) owe(d journal.Debt, cause error) {
 	if mutant.On(mutant.NoJournal) {
 		return
 	}
-	if n.debts.Owe(d, time.Now()) {
-		n.log.Warn("tier: too many owed invalidations, caches will be cleared", "limit", n.cfg.MaxPending)
-		n.eachSpace(func(s space) { s.invalidatePrefix("") })
-		n.tags.moveAll()
-	}
+	n.fold(n.debts.Owe(d, time.Now()))
 	n.log.Debug("tier: invalidation owed", "cache", d.Cache, "name", d.Name, "cause", cause)
-	n.payer.wake()
+	n.payer.incurred()
 }
 
-// unconfirmed is what a change returns that was made here and is owed to Redis.
+// fold voids what is owed whole from now on because there was no room for its
+// single debts: caches, the empty name for all.
+func (n *Node) fold(caches []string) {
+	for _, name := range caches {
+		n.log.Warn("tier: too many owed invalidations, a cache will be cleared", "cache", name, "limit", n.cfg.MaxPending)
+		if name == "" {
+			n.eachSpace(func(s space) { s.invalidatePrefix("") })
+			n.tags.moveAll()
+		} else if s := n.space(name); s != nil {
+			s.invalidatePrefix("")
+		}
+	}
+}
+
+// unconfirmedErr is what a change returns that was made here and is owed to Redis.
 func (n *Node) unconfirmedErr(op, cache, name string, cause error) error {
 	if !n.cfg.Strict {
 		return nil
@@ -69,70 +48,34 @@ func (n *Node) unconfirmedErr(op, cache, name string, cause error) error {
 	return fmt.Errorf("%w: %s %s %.80q is owed: %w", ErrUnavailable, op, cache, name, cause)
 }
 
-// run pays debts until the node is closed. Without debts it only waits.
-func (p *payer) run() {
-	var again <-chan time.Time
-	for {
-		select {
-		case <-p.node.ctx.Done():
-			return
-		case <-p.woken:
-		case <-again:
+// debtKey is the key on whose server a debt depends, empty if it is on all.
+func (n *Node) debtKey(d *journal.Debt) string {
+	switch d.Scope {
+	case journal.Key:
+		return n.redisKey(d.Cache, d.Name)
+	case journal.Tag:
+		if d.Name != everyTag {
+			return n.bookKey(bookOf(d.Name))
 		}
-		again = nil
-		if p.node.debts.Len() > 0 {
-			p.payAll()
-		}
-		if p.node.debts.Len() > 0 {
-			again = time.After(payEvery)
-		}
+	case journal.Clear:
+		return n.markerKey(d.Cache)
 	}
-}
-
-// payAll tries a batch of debts, and again as long as that makes progress.
-func (p *payer) payAll() {
-	for p.node.ctx.Err() == nil {
-		batch := p.node.debts.Batch(payBatch)
-		before := p.node.debts.Len()
-		var g errgroup.Group
-		g.SetLimit(payWorkers)
-		for _, d := range batch {
-			g.Go(func() error { return p.pay(d) })
-		}
-		err := g.Wait()
-		signal(p.paid)
-		if err != nil || len(batch) == 0 || p.node.debts.Len() >= before {
-			return
-		}
-	}
+	return ""
 }
 
 // pay replays one debt. Its stamps move after Redis confirmed and before it
-// leaves the journal: a read that began while it was owed keeps nothing.
-func (p *payer) pay(d journal.Debt) error {
+// leaves the journal: a read that began while it was owed keeps nothing. False
+// without an error: its time has not come, or it was owed anew meanwhile.
+func (p *payer) pay(d journal.Debt) (paid bool, err error) {
 	n := p.node
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.Timeout)
 	defer cancel()
 	s := n.space(d.Cache)
 	switch d.Scope {
 	case journal.Key:
-		key := n.redisKey(d.Cache, d.Name)
-		if !n.store.Available(key) {
-			return l2.ErrUnavailable
-		}
-		if mutant.On(mutant.NotBeforeIgnored) {
-			d.NotBefore = 0
-		}
-		if mutant.On(mutant.ReplayUnversioned) {
-			d.Version = 0
-		}
-		opt := l2.DeleteOptions{NotBefore: d.NotBefore, Version: d.Version}
-		if s != nil {
-			opt.Tombstone = s.tombstone()
-		}
-		res, err := n.deleteKey(ctx, d.Cache, d.Name, opt)
+		res, err := n.deleteKey(ctx, d.Cache, d.Name, n.replay(&d, s))
 		if err != nil || res.Early > 0 {
-			return err
+			return false, err
 		}
 		if s != nil {
 			s.invalidate(d.Name)
@@ -140,27 +83,53 @@ func (p *payer) pay(d journal.Debt) error {
 	case journal.Prefix:
 		nt, err := n.member.compose(invalidation.Message{Kind: invalidation.KindPrefix, Cache: d.Cache, Keys: []string{d.Name}})
 		if err != nil {
-			return err
+			return false, err
 		}
 		_, err = n.removePrefix(n.ctx, d.Cache, d.Name, nt.bytes)
 		n.member.settle(nt, err == nil)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if s != nil {
 			s.invalidatePrefix(d.Name)
 		}
 	case journal.Tag:
 		if err := n.payTag(ctx, d.Name); err != nil {
-			return err
+			return false, err
 		}
 	case journal.Clear:
 		if err := n.raiseCache(ctx, d.Cache, s); err != nil {
-			return err
+			return false, err
+		}
+	case journal.All:
+		if err := n.raiseAll(n.ctx); err != nil {
+			return false, err
 		}
 	}
-	n.debts.Pay(d)
-	return nil
+	return n.debts.Pay(d), nil
+}
+
+// replayGrace is how long after the last failure a replay waits, at most, for the
+// deadline of a store that may still run, beyond the time of two calls.
+const replayGrace = 2 * time.Second
+
+// replay is how the deletion of a key is replayed. s may be nil.
+//
+// The deadline of a store that timed out is a time in the clock of its server,
+// which passes within two Timeouts of ours. If it has not by then, another server
+// answers, with another clock: there the store cannot run any more.
+func (n *Node) replay(d *journal.Debt, s space) l2.DeleteOptions {
+	opt := l2.DeleteOptions{NotBefore: d.NotBefore, Version: d.Version}
+	if mutant.On(mutant.ReplayUnversioned) {
+		opt.Version = 0
+	}
+	if time.Since(d.Last) > 2*n.cfg.Timeout+replayGrace || mutant.On(mutant.NotBeforeIgnored) {
+		opt.NotBefore = 0
+	}
+	if s != nil {
+		opt.Hold, opt.Tombstone = s.hold(), s.tombstone()
+	}
+	return opt
 }
 
 // deleteKey deletes one key in Redis and tells the other nodes.
@@ -173,22 +142,4 @@ func (n *Node) deleteKey(ctx context.Context, cache, key string, opt l2.DeleteOp
 	// A replay that came too early published nothing.
 	n.member.settle(nt, err == nil && res.Early == 0)
 	return res, err
-}
-
-// drain waits until nothing is owed.
-func (p *payer) drain(ctx context.Context) error {
-	for {
-		left := p.node.debts.Len()
-		if left == 0 {
-			return nil
-		}
-		p.wake()
-		select {
-		case <-p.paid:
-		case <-p.node.ctx.Done():
-			return fmt.Errorf("tier: %d invalidations still owed: %w", left, ErrClosed)
-		case <-ctx.Done():
-			return fmt.Errorf("tier: %d invalidations still owed: %w", left, context.Cause(ctx))
-		}
-	}
 }

@@ -2,6 +2,7 @@ package tier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -98,4 +99,34 @@ func (n *Node) raiseCache(ctx context.Context, cache string, s space) error {
 		s.clear(version)
 	}
 	return err
+}
+
+// raiseAll raises the versions of all caches of the namespace: of those that have
+// one in Redis, and of those that are open here.
+func (n *Node) raiseAll(ctx context.Context) error {
+	const most = 1 << 20 // far more than there can be reason for
+	markers := n.markerKey("")
+	keys, err := n.store.Keys(ctx, markers, most)
+	if err != nil {
+		return err
+	}
+	names := make(map[string]struct{}, len(keys))
+	for _, key := range keys {
+		names[strings.TrimPrefix(key, markers)] = struct{}{}
+	}
+	n.mu.Lock()
+	for name := range n.spaces {
+		names[name] = struct{}{}
+	}
+	n.mu.Unlock()
+	var errs []error
+	for name := range names {
+		if checkName(name) != nil {
+			continue // not ours
+		}
+		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
+		errs = append(errs, n.raiseCache(ctx, name, n.space(name)))
+		cancel()
+	}
+	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package l2
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -29,9 +30,19 @@ func testPrefix(t *testing.T, s *scene) {
 		put(key)
 	}
 	s.heard()
+	keys, err := s.Keys(ctx, base+":", n+2)
+	require.NoError(t, err)
+	assert.Len(t, keys, n+2)
+	assert.True(t, slices.IsSorted(keys))
+	assert.Contains(t, keys, s.key, "placeholders are keys as well")
+	_, err = s.Keys(ctx, base+":", n+1)
+	require.ErrorIs(t, err, ErrArgument)
 	removed, err := s.DeletePrefix(ctx, base+":", []byte("gone"))
 	require.NoError(t, err)
 	assert.Equal(t, n, removed)
+	keys, err = s.Keys(ctx, base+":", 0)
+	require.NoError(t, err)
+	assert.Empty(t, keys)
 	assert.Equal(t, []string{"gone"}, s.heard())
 	for i := range n {
 		require.Nil(t, s.raw(base+":"+strconv.Itoa(i)))

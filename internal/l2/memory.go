@@ -5,6 +5,8 @@ import (
 	"container/heap"
 	"container/list"
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,11 +252,41 @@ func (m *Memory) DeletePrefix(ctx context.Context, prefix string, msg []byte) (i
 	return n, nil
 }
 
+// Keys implements Store. It holds the lock for a walk over all keys.
+func (m *Memory) Keys(ctx context.Context, prefix string, limit int) ([]string, error) {
+	if err := checkKey(prefix); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, cutShort(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	m.sweepLocked(m.now())
+	var keys []string
+	for key := range m.cells {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) > limit {
+		return nil, fmt.Errorf("%w: more than %d keys begin with %q", ErrArgument, limit, prefix)
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
 // Now implements Store; the clock is the store's own, so the estimate is exact.
 func (m *Memory) Now(string) int64 { return m.now() }
 
 // Earliest implements Store.
 func (m *Memory) Earliest(string) int64 { return m.now() }
+
+// Owner implements Store: there is no server.
+func (m *Memory) Owner(string) string { return "" }
 
 // Available implements Store: memory is, until Close.
 func (m *Memory) Available(string) bool {

@@ -29,27 +29,64 @@ const (
 // Delete's script for each key found, placeholders and what is not ours
 // included. Each round trip has the store's timeout; ctx bounds the whole.
 func (r *Redis) DeletePrefix(ctx context.Context, prefix string, msg []byte) (int, error) {
-	if err := checkKey(prefix); err != nil {
-		return 0, err
-	}
-	if ctx.Err() != nil {
-		return 0, cutShort(ctx)
-	}
-	if err := r.enter(); err != nil {
+	if err := r.beginScan(ctx, prefix); err != nil {
 		return 0, err
 	}
 	defer r.tasks.Done()
-	total, err := r.clearPrefix(ctx, prefix)
+	total := 0
+	err := r.scanMasters(ctx, prefix, func(keys []string) (int, error) { return r.deleteBatch(ctx, keys) }, &total)
+	if len(msg) > 0 && (err == nil || r.cluster != nil) {
+		// Only now: a reader that has heard of it must not find the old value. That
+		// one master could not be scanned makes the others' news no less true.
+		err = errors.Join(err, r.publish(ctx, prefix, msg))
+	}
 	if err != nil {
 		return total, unavailable(err)
 	}
-	if len(msg) > 0 {
-		// Only now: a reader that has heard of it must not find the old value.
-		if err := r.publish(ctx, prefix, msg); err != nil {
-			return total, unavailable(err)
-		}
-	}
 	return total, nil
+}
+
+// Keys implements Store.
+func (r *Redis) Keys(ctx context.Context, prefix string, limit int) ([]string, error) {
+	if err := r.beginScan(ctx, prefix); err != nil {
+		return nil, err
+	}
+	defer r.tasks.Done()
+	var mu sync.Mutex
+	found := make(map[string]struct{})
+	total := 0
+	err := r.scanMasters(ctx, prefix, func(keys []string) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, key := range keys {
+			found[key] = struct{}{}
+		}
+		if len(found) > limit {
+			return 0, errTooMany
+		}
+		return 0, nil
+	}, &total)
+	if errors.Is(err, errTooMany) {
+		return nil, fmt.Errorf("%w: more than %d keys begin with %q", ErrArgument, limit, prefix)
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+var errTooMany = errors.New("too many keys")
+
+// beginScan begins a call for all keys of a prefix; every nil is followed by
+// r.tasks.Done.
+func (r *Redis) beginScan(ctx context.Context, prefix string) error {
+	if err := checkKey(prefix); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return cutShort(ctx)
+	}
+	return r.enter()
 }
 
 // unavailable makes err match ErrUnavailable: part of the work may be done.
@@ -60,27 +97,27 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// clearPrefix scans until a pass over the masters during which no slot moved:
-// a key that moves from a master not yet scanned to one that was is seen by
-// neither scan.
-func (r *Redis) clearPrefix(ctx context.Context, prefix string) (int, error) {
-	total := 0
+// scanMasters calls visit with the keys that begin with prefix, in batches, from
+// several goroutines on a cluster, and adds what it returns to total.
+//
+// It scans until a pass over the masters during which no slot moved: a key that
+// moves from a master not yet scanned to one that was is seen by neither scan. So
+// visit may see a key twice. A master that is away is an error, and keeps no other
+// from being scanned.
+func (r *Redis) scanMasters(ctx context.Context, prefix string, visit func([]string) (int, error), total *int) error {
 	for range scanPasses {
-		before, err := r.topology(ctx)
-		if err != nil {
-			return total, err
-		}
-		n, err := r.clearMasters(ctx, prefix)
-		total += n
-		if err != nil {
-			return total, err
+		before, lacking := r.topology(ctx)
+		n, err := r.scanEach(ctx, prefix, visit)
+		*total += n
+		if err := errors.Join(lacking, err); err != nil {
+			return err
 		}
 		after, err := r.topology(ctx)
 		if err != nil || before == after {
-			return total, err
+			return err
 		}
 	}
-	return total, fmt.Errorf("slots kept moving during %d scans", scanPasses)
+	return fmt.Errorf("slots kept moving during %d scans", scanPasses)
 }
 
 // topology is the cluster's map of slots, as text; moving slots differ in it.
@@ -120,14 +157,14 @@ func slotsOf(nodes string) string {
 	return ""
 }
 
-// clearMasters runs all masters at once and returns how many values went.
-func (r *Redis) clearMasters(ctx context.Context, prefix string) (int, error) {
+// scanEach scans all masters at once.
+func (r *Redis) scanEach(ctx context.Context, prefix string, visit func([]string) (int, error)) (int, error) {
 	list := r.all()
 	counts := make([]int, len(list))
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i, s := range list {
-		wg.Go(func() { counts[i], errs[i] = s.clear(ctx, prefix) })
+		wg.Go(func() { counts[i], errs[i] = s.each(ctx, prefix, visit) })
 	}
 	wg.Wait()
 	total := 0
@@ -137,7 +174,8 @@ func (r *Redis) clearMasters(ctx context.Context, prefix string) (int, error) {
 	return total, errors.Join(errs...)
 }
 
-func (s *shard) clear(ctx context.Context, prefix string) (int, error) {
+// each calls visit with the server's keys that begin with prefix, in batches.
+func (s *shard) each(ctx context.Context, prefix string, visit func([]string) (int, error)) (int, error) {
 	total, cursor := 0, uint64(0)
 	var pending []string
 	for {
@@ -156,7 +194,7 @@ func (s *shard) clear(ctx context.Context, prefix string) (int, error) {
 		}
 		for len(pending) >= scanBatch || next == 0 && len(pending) > 0 {
 			batch := pending[:min(scanBatch, len(pending))]
-			n, err := s.r.deleteBatch(ctx, batch)
+			n, err := visit(batch)
 			total += n
 			if err != nil {
 				return total, err

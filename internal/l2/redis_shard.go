@@ -200,6 +200,15 @@ func (r *Redis) Stats() []ShardStats {
 	return list
 }
 
+// Owner implements Store.
+func (r *Redis) Owner(key string) string {
+	if r.enter() != nil {
+		return ""
+	}
+	defer r.tasks.Done()
+	return r.shardFor(key).addr
+}
+
 // Available implements Store.
 func (r *Redis) Available(key string) bool {
 	if r.enter() != nil {

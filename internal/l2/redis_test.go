@@ -2,6 +2,7 @@ package l2
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -259,8 +260,22 @@ func TestRedis_onCluster(t *testing.T) {
 		return !r.Available(key)
 	})
 	assert.NotNil(t, dead)
+	// The other masters are emptied all the same.
+	alive := ""
+	for i := 0; alive == ""; i++ {
+		if k := "k" + strconv.Itoa(i); r.Owner(k) != dead.Addr() {
+			alive = k
+		}
+	}
+	_, err = r.Set(ctx, alive, record(alive, "v"), minute, nil)
+	require.NoError(t, err)
 	_, err = r.DeletePrefix(ctx, "k", nil)
 	assert.ErrorIs(t, err, ErrUnavailable)
+	rep, err := r.Read(ctx, alive, limit)
+	require.NoError(t, err)
+	assert.Equal(t, StateAbsent, rep.State)
+	_, err = r.Keys(ctx, "k", 10)
+	assert.ErrorIs(t, err, ErrUnavailable, "who cannot ask all masters does not know")
 }
 
 // Two hundred goroutines use one key in every way; the race detector and the

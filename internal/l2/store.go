@@ -62,8 +62,13 @@ type Store interface {
 	Expire(ctx context.Context, key string, msg []byte) error
 	// DeletePrefix deletes the keys that begin with prefix, taken literally, on
 	// every master, then publishes msg, and returns how many values it removed.
-	// After an error some keys may be left.
+	// After an error some keys may be left, and msg may have been published: on
+	// a cluster a master that is away keeps no other from being emptied.
 	DeletePrefix(ctx context.Context, prefix string, msg []byte) (int, error)
+
+	// Keys returns the keys that begin with prefix, taken literally, on every master,
+	// sorted. More than limit of them are an error.
+	Keys(ctx context.Context, prefix string, limit int) ([]string, error)
 
 	// Begin opens a writer's bracket (Update): it replaces what stands there by
 	// the writer's placeholder. Sole is false if other writers are open.
@@ -107,6 +112,9 @@ type Store interface {
 	// Earliest estimates the same clock from below: the server's clock shows at
 	// least this. 0: not known yet.
 	Earliest(key string) int64
+	// Owner names the server that a call for key would go to now; empty if there
+	// is none. It never blocks.
+	Owner(key string) string
 	// Available reports whether a call for key would be tried now. It never blocks.
 	Available(key string) bool
 	// Ping asks every known server and returns the longest round trip.
