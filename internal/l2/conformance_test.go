@@ -25,7 +25,7 @@ func testStore(t *testing.T, e *env) {
 		"not before": testNotBefore, "delete versioned": testDeleteVersioned, "floor": testFloor, "fill versioned": testFillVersioned,
 		"expire": testExpire, "begin end": testBeginEnd, "brackets": testBrackets, "brackets disturbed": testBracketsDisturbed,
 		"brackets over": testBracketsOver, "brackets lost": testBracketsLost, "bracket hold": testBracketHold, "prefix": testPrefix,
-		"marker": testMarker, "raise": testRaise, "read many": testReadMany,
+		"marker": testMarker, "raise": testRaise, "read many": testReadMany, "lease many": testLeaseMany, "set many": testSetMany,
 		"book": testBook, "book floors": testBookFloors, "book full": testBookFull,
 		"add": testAdd, "take": testTake, "count": testCount, "clock": testNow, "arguments": testArguments,
 	} {

@@ -184,6 +184,7 @@ func (s *shard) pipeline(ctx context.Context, orders []order) []answered {
 				cmds[j] = newScriptCall(ctx, "eval", o.script.src, o.key, o.args)
 			}
 		}
+		sent := s.clock.local()
 		pipe := s.r.client.Pipeline()
 		_ = pipe.BatchProcess(ctx, cmds...)
 		_, failed := pipe.Exec(ctx) // each command has its own error, as a rule
@@ -191,6 +192,9 @@ func (s *shard) pipeline(ctx context.Context, orders []order) []answered {
 		for j, i := range places {
 			if answers[i].take(cmds[j], failed); noScript(answers[i].err) {
 				unknown = append(unknown, i)
+			}
+			if now, late := answers[i].value.(int64); late && now < 0 && orders[i].deadline {
+				s.clock.observe(sent, -now, s.clock.local())
 			}
 		}
 		places = unknown

@@ -208,3 +208,43 @@ func TestRedis_batchFails(t *testing.T) {
 	reads, _ = r.ReadMany(t.Context(), []string{"a"}, limit, Marks{})
 	assert.ErrorIs(t, reads[0].Err, ErrClosed)
 }
+
+// Sets of a batch are bound to a deadline each, and one that came too late (the
+// clock of the server has jumped) is tried once more.
+func TestRedis_setManyLate(t *testing.T) {
+	srv := redistest.Start(t)
+	r, log := logged(t, srv)
+	ctx := t.Context()
+	sets := []SetRequest{{Key: "a", Rec: record("a", "v"), TTL: minute}, {Key: "b", Rec: record("b", "v"), TTL: minute}}
+	for _, res := range r.SetMany(ctx, sets) {
+		require.NoError(t, res.Err)
+	}
+	log.take()
+	now := r.seed.clock.local()
+	r.seed.clock.forget()
+	r.seed.clock.observe(now, 1, now) // the server seems to be in 1970
+	for _, res := range r.SetMany(ctx, sets) {
+		require.NoError(t, res.Err)
+		assert.True(t, res.Stored)
+	}
+	assert.Len(t, log.take(), 2)
+}
+
+// A batch that a full server refuses is refused key by key, and the server is
+// not given up for it.
+func TestRedis_setManyRefused(t *testing.T) {
+	srv := redistest.Start(t)
+	r := newRedisStore(t, srv.Client(t), RedisOptions{})
+	srv.MaxMemory(1, "noeviction")
+	sets := make([]SetRequest, 50)
+	for i := range sets {
+		key := fmt.Sprint(i)
+		sets[i] = SetRequest{Key: key, Rec: record(key, "v"), TTL: minute}
+	}
+	for _, res := range r.SetMany(t.Context(), sets) {
+		require.ErrorIs(t, res.Err, ErrRefused)
+		require.Positive(t, res.Deadline)
+	}
+	assert.True(t, r.Available("0"))
+	assert.EqualValues(t, 50, r.Stats()[0].Refused)
+}

@@ -96,17 +96,22 @@ func unexpected(v any) error {
 
 // Lease implements Store.
 func (r *Redis) Lease(ctx context.Context, key string, seen Seen, token Token, d time.Duration) (Grant, error) {
-	if err := checkLease("d", d); err != nil {
+	if err := checkHeld(token, d); err != nil {
 		return Grant{}, err
 	}
-	if token.IsZero() {
-		return Grant{}, fmt.Errorf("%w: token is zero", ErrArgument)
-	}
+	return grantOf(r.change(ctx, r.scripts.lease, key, nil, leaseArgs(seen, token, d)...))
+}
+
+func leaseArgs(seen Seen, token Token, d time.Duration) []any {
 	replace := "0"
 	if seen.replaceable() {
 		replace = "1"
 	}
-	v, err := r.change(ctx, r.scripts.lease, key, nil, be(seen.version()), replace, token[:], d.Microseconds())
+	return []any{be(seen.version()), replace, token[:], d.Microseconds()}
+}
+
+// grantOf reads the reply of luaLease.
+func grantOf(v any, err error) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}

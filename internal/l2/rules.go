@@ -37,6 +37,14 @@ func checkLease(field string, d time.Duration) error {
 	return nil
 }
 
+// checkHeld holds for leases that are asked for.
+func checkHeld(token Token, d time.Duration) error {
+	if token.IsZero() {
+		return fmt.Errorf("%w: token is zero", ErrArgument)
+	}
+	return checkLease("d", d)
+}
+
 // checkRecord refuses what Read would not take back as a value. It looks at the
 // head alone; the body is its maker's.
 func checkRecord(rec []byte, ttl time.Duration, versioned bool) error {

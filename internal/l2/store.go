@@ -90,6 +90,14 @@ type Store interface {
 	// that their records depend on. All goes in one round trip, on a cluster one
 	// to each master concerned, at once. Each result has its own error.
 	ReadMany(ctx context.Context, keys []string, limit int, marks Marks) ([]Read, Marked)
+	// LeaseMany, RenewMany, ReleaseMany, FillMany and SetMany are Lease, Renew (not
+	// of writers), Release, Fill and Set of many keys, sent at once as ReadMany
+	// does. They return one result for each element, in order, with its own error.
+	LeaseMany(ctx context.Context, leases []LeaseRequest, d time.Duration) []LeaseResult
+	RenewMany(ctx context.Context, held []Held, d time.Duration) []FillResult
+	ReleaseMany(ctx context.Context, held []Held) []error
+	FillMany(ctx context.Context, fills []FillRequest) []FillResult
+	SetMany(ctx context.Context, sets []SetRequest) []SetManyResult
 	// MakeBooks makes those of the books that are missing, and returns the
 	// versions of all. RaiseTags raises tags. Both send what they do at once, as
 	// ReadMany does, and return one result for each element, in order.
