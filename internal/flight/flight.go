@@ -123,6 +123,7 @@ func (f *flight[T]) land(out outcome[T]) {
 type frame struct {
 	group  any
 	key    string
+	keys   map[string]struct{} // instead of key: those of a load of many
 	parent *frame
 }
 
@@ -131,14 +132,25 @@ type frameKey struct{}
 func inside(ctx context.Context, group any, key string) bool {
 	f, _ := ctx.Value(frameKey{}).(*frame)
 	for ; f != nil; f = f.parent {
-		if f.group == group && f.key == key {
+		if f.group != group {
+			continue
+		}
+		if _, among := f.keys[key]; among || f.keys == nil && f.key == key {
 			return true
 		}
 	}
 	return false
 }
 
-func enclose(ctx context.Context, group any, key string) context.Context {
-	parent, _ := ctx.Value(frameKey{}).(*frame)
-	return context.WithValue(ctx, frameKey{}, &frame{group, key, parent})
+func enclose(ctx context.Context, f frame) context.Context {
+	f.parent, _ = ctx.Value(frameKey{}).(*frame)
+	return context.WithValue(ctx, frameKey{}, &f)
+}
+
+// Inside reports whether ctx is that of a load of key.
+func (g *Group[T]) Inside(ctx context.Context, key string) bool { return inside(ctx, g, key) }
+
+// Enclose returns ctx as the context of one load of all of keys, which it keeps.
+func (g *Group[T]) Enclose(ctx context.Context, keys map[string]struct{}) context.Context {
+	return enclose(ctx, frame{group: g, keys: keys})
 }

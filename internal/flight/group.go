@@ -100,22 +100,55 @@ func (g *Group[T]) do(ctx context.Context, slow <-chan time.Time, key string, va
 		v, err = fn(ctx)
 		return v, false, err
 	}
-	f, results, joined, err := g.board(ctx, key, valid, fn)
+	p, err := g.Start(ctx, key, valid, fn)
 	if err != nil {
 		return v, false, err
 	}
+	v, err = p.wait(ctx, slow)
+	return v, p.joined, err
+}
+
+// Pending is a place in a flight.
+type Pending[T any] struct {
+	flight  *flight[T]
+	results <-chan singleflight.Result
+	joined  bool
+}
+
+// Start is Do for callers who wait later: it begins a flight of key, or joins one
+// that may be joined. The error is [ErrClosed], else Wait must follow, once, even
+// if nobody wants the result any more.
+//
+// Whoever starts a flight from inside a load of the same key (see Inside) waits
+// for itself.
+func (g *Group[T]) Start(ctx context.Context, key string, valid func() bool, fn func(context.Context) (T, error)) (*Pending[T], error) {
+	f, results, joined, err := g.board(ctx, key, valid, fn)
+	if err != nil {
+		return nil, err
+	}
+	return &Pending[T]{f, results, joined}, nil
+}
+
+// Joined reports whether the flight was begun by somebody else.
+func (p *Pending[T]) Joined() bool { return p.joined }
+
+// Wait returns the result of the flight, as Do does.
+func (p *Pending[T]) Wait(ctx context.Context) (T, error) { return p.wait(ctx, nil) }
+
+func (p *Pending[T]) wait(ctx context.Context, slow <-chan time.Time) (v T, err error) {
+	f, results, joined := p.flight, p.results, p.joined
 	var out *outcome[T]
 	select {
 	case r := <-results:
 		out = r.Val.(*outcome[T])
 	case <-slow:
 		if f.leave(!joined, true) {
-			return v, joined, ErrSlow
+			return v, ErrSlow
 		}
 		out = (<-results).Val.(*outcome[T])
 	case <-ctx.Done():
 		if f.leave(!joined, false) {
-			return v, joined, context.Cause(ctx)
+			return v, context.Cause(ctx)
 		}
 		// Decided already, so it counts: the delivery is on its way.
 		out = (<-results).Val.(*outcome[T])
@@ -124,13 +157,13 @@ func (g *Group[T]) do(ctx context.Context, slow <-chan time.Time, key string, va
 	case out.panic != nil && !joined:
 		panic(out.panic.Value)
 	case out.panic != nil:
-		return v, joined, out.panic
+		return v, out.panic
 	case out.goexit && !joined:
 		runtime.Goexit()
 	case out.goexit:
-		return v, joined, ErrGoexit
+		return v, ErrGoexit
 	}
-	return out.value, joined, out.err
+	return out.value, out.err
 }
 
 // Background makes sure that a flight for key is under way and goes on although
@@ -216,7 +249,7 @@ func (g *Group[T]) beginLocked(ctx context.Context, s *shard[T], key string, val
 
 // detach returns the context of a load: the caller's values, its own end.
 func (g *Group[T]) detach(ctx context.Context, key string) (context.Context, context.CancelCauseFunc) {
-	ctx = enclose(context.WithoutCancel(ctx), g, key)
+	ctx = enclose(context.WithoutCancel(ctx), frame{group: g, key: key})
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := g.options.Timeout
 	if limit <= 0 {
