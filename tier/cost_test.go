@@ -67,7 +67,7 @@ func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 }
 
 // Round trips on a real server: one for an L2 hit, a Set, a Delete; three for
-// a miss with a load.
+// a miss with a load; of many keys as of one.
 func TestCache_roundTrips(t *testing.T) {
 	srv := redistest.Start(t)
 	o := srv.Options()
@@ -86,6 +86,12 @@ func TestCache_roundTrips(t *testing.T) {
 	require.NoError(t, n.InvalidateTags(ctx, "green"))
 	_, err := c.GetOrSet(ctx, "kept", 0, func(context.Context) (row, error) { return row{Key: "kept"}, nil })
 	require.NoError(t, err)
+
+	many := make(map[string]row)
+	for _, key := range number(400) {
+		many[key] = row{Key: key}
+	}
+	require.NoError(t, c.SetMany(ctx, many, 0))
 
 	const rounds = 50
 	for name, tc := range map[string]struct {
@@ -106,6 +112,13 @@ func TestCache_roundTrips(t *testing.T) {
 				f.Tags = []string{"red", "blue"}
 				return row{}, nil
 			})
+			require.NoError(t, err)
+		}},
+		"GetMany": {1, func(string) { require.Len(t, c.GetMany(ctx, number(400)), 400) }},
+		"SetMany": {1, func(string) { require.NoError(t, c.SetMany(ctx, many, 0, "red")) }},
+		"GetOrSetMany": {3, func(k string) {
+			keys := []string{"m1:" + k, "m2:" + k, "m3:" + k}
+			_, err := c.GetOrSetMany(ctx, keys, 0, (&batch{db: newDatabase()}).load)
 			require.NoError(t, err)
 		}},
 		"InvalidateTags": {1, func(k string) { require.NoError(t, n.InvalidateTags(ctx, "a"+k, "b"+k, "c"+k)) }},

@@ -187,8 +187,9 @@ func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1
 	valid := func() bool {
 		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current && (c.node.tags.seq.Load() == r.seq || mutant.On(mutant.NoTagFlights)) || mutant.On(mutant.PlainJoin)
 	}
+	nested := c.flights.Inside(ctx, req.key)
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
-		f := filling[T]{c: c, request: req, r: r}
+		f := filling[T]{c: c, request: req, r: r, nested: nested}
 		return f.run(ctx)
 	}
 	if r.stale != nil && r.outcome == missed && c.opts.SoftTimeout > 0 {
@@ -202,7 +203,8 @@ func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1
 type filling[T any] struct {
 	c *Cache[T]
 	request[T]
-	r reading[T] // the latest look
+	r      reading[T] // the latest look
+	nested bool       // asked for by a load of the key itself, which holds the lease and stores
 }
 
 // run returns the entry with the value for the callers of the flight.
@@ -211,6 +213,9 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 	// A flight that has just ended may have filled L1 after this caller looked.
 	if e, state := c.local.Get(f.hash, f.key, c.node.member.heardUntil.Load()); state.Fresh() {
 		return e, nil
+	}
+	if f.nested {
+		return f.unstored(ctx)
 	}
 	b := c.budget()
 	pause := pollFirst

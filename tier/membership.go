@@ -39,6 +39,8 @@ type member struct {
 	echo  int64      // until when the last own beat trusts; guarded by mu
 	beats [8]ownBeat // the last own beats, by number; guarded by mu
 
+	barriers map[uint64]chan struct{} // closed when the own beat is heard; guarded by mu
+
 	sent, received, gaps atomic.Uint64
 	gapReason            atomic.Pointer[string]
 }
@@ -53,7 +55,7 @@ type ownBeat struct {
 func newMember(n *Node) *member {
 	m := &member{
 		node: n, heardOnce: make(chan struct{}), beatNow: make(chan struct{}, 1),
-		origin: invalidation.NewOrigin(n.id),
+		origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]chan struct{}),
 	}
 	m.tracker = invalidation.NewTracker(m.origin)
 	if !n.remote() {
@@ -171,6 +173,10 @@ func (m *member) echoed(number uint64) {
 	if b.number != number || number == 0 {
 		return
 	}
+	if heard := m.barriers[number]; heard != nil {
+		close(heard)
+		delete(m.barriers, number)
+	}
 	m.echo = max(m.echo, b.sent+int64(max(m.maxSilence(), 2*b.interval)+invalidation.Grace))
 	m.trustLocked()
 }
@@ -246,14 +252,44 @@ func (m *member) beat() {
 	}
 }
 
-func (m *member) sendBeat() {
+func (m *member) sendBeat() { m.sendMarked(nil) }
+
+// sendMarked sends a beat, and has heard closed when it comes back.
+func (m *member) sendMarked(heard chan struct{}) (number uint64) {
 	interval := m.interval()
 	msg := m.origin.Beat(interval)
 	b := ownBeat{number: msg.Beat.Number, sent: m.node.clock.Now(), interval: interval}
 	m.mu.Lock()
 	m.beats[b.number%uint64(len(m.beats))] = b
+	if heard != nil {
+		m.barriers[b.number] = heard
+	}
 	m.mu.Unlock()
 	m.publish(msg)
+	return b.number
+}
+
+// barrier waits until this node has handled every message that was published
+// before the call, and reports whether that is certain. It is where one server
+// carries all messages: an own beat comes back behind them.
+func (m *member) barrier(ctx context.Context) bool {
+	switch {
+	case !m.node.remote():
+		return true // delivered before a change returns
+	case m.node.clustered:
+		return false
+	}
+	heard := make(chan struct{})
+	number := m.sendMarked(heard)
+	select {
+	case <-heard:
+		return true
+	case <-ctx.Done():
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.barriers, number)
+		return false
+	}
 }
 
 // goodbye tells the others not to wait for this node's beats.

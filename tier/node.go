@@ -36,12 +36,14 @@ type Node struct {
 
 	store  l2.Store
 	client redis.UniversalClient // to be closed with the node; nil if it is the caller's
-	bus    invalidation.Bus
-	sub    invalidation.Subscription
-	member *member
-	tags   *tagTable
-	debts  *journal.Journal
-	payer  *payer
+
+	clustered bool // messages go over several servers
+	bus       invalidation.Bus
+	sub       invalidation.Subscription
+	member    *member
+	tags      *tagTable
+	debts     *journal.Journal
+	payer     *payer
 
 	background *flight.Slots // loads of all caches that nobody waits for
 	brackets   *brackets
@@ -156,6 +158,7 @@ func (n *Node) attach() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("Redis: %w", err), n.closeClient())
 	}
+	n.clustered = info.Kind == connect.Cluster
 	channel := fmt.Sprintf("%s:!bus:%d", n.cfg.Prefix, info.DB)
 	bus, err := invalidation.NewRedis(client, invalidation.RedisOptions{
 		Channel: channel, PingEvery: n.cfg.Heartbeat / 2, DeadAfter: 2 * n.cfg.Heartbeat, Logger: n.log,

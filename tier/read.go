@@ -114,7 +114,11 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 	begun := time.Now()
 	defer b.end(begun, cancel)
 
-	asked := c.askAlong(old)
+	var names []string
+	if old != nil {
+		names = tagNames(old.Tags)
+	}
+	asked := c.askAlong(names)
 	reply, version, err := c.fetch(ctx, rkey, asked)
 	if err != nil {
 		return reading[T]{outcome: down, err: err}
@@ -122,7 +126,7 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 	if version == 0 {
 		return reading[T]{outcome: blind}
 	}
-	r := reading[T]{outcome: missed, version: version, payload: reply.Record.Payload, tags: asked.seen, seen: reply.Seen()}
+	r := reading[T]{outcome: missed, version: version, tags: asked.seen, seen: reply.Seen()}
 	var held []seenTag
 	if len(reply.Record.Tags) > 0 && reply.Record.CacheVersion == version {
 		ctx, cancel := context.WithTimeout(ctx, b.left-time.Since(begun))
@@ -134,9 +138,14 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 		if r.outcome != hit {
 			return r
 		}
-		r.outcome = missed
 	}
-	e, bytes, fresh := c.judge(key, rkey, &reply, version, old)
+	return c.conclude(r, key, rkey, &reply, old, held)
+}
+
+// conclude judges a record whose tags hold, and are held.
+func (c *Cache[T]) conclude(r reading[T], key, rkey string, reply *l2.Reply, old *l1.Entry[T], held []seenTag) reading[T] {
+	r.outcome, r.payload = missed, reply.Record.Payload
+	e, bytes, fresh := c.judge(key, rkey, reply, r.version, old)
 	r.bytes, r.seen = bytes, reply.Seen() // after judge: it may have found the payload corrupt
 	if e != nil {
 		e.Tags = ties(held)

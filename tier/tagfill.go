@@ -46,11 +46,17 @@ func (c *Cache[T]) afterLoad(ctx context.Context, e *l1.Entry[T], h uint64, give
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.node.cfg.Timeout)
 	defer cancel()
-	tags, ok := c.node.tagsAfter(ctx, names, before)
-	if !ok {
-		c.hints.put(h, names)
+	usable := c.node.tagsUsable(ctx, names, before)
+	tags := make([]seenTag, 0, len(names))
+	for _, name := range names {
+		s, ok := usable[name]
+		if !ok {
+			c.hints.put(h, names)
+			return nil, false
+		}
+		tags = append(tags, s)
 	}
-	return tags, ok
+	return tags, true
 }
 
 // tagHints remembers the tags of keys whose fills were refused for them. It is

@@ -10,14 +10,10 @@ import (
 	"github.com/tandemcache/tandem/keys"
 )
 
-// askAlong begins a query to be sent along with a read of the key that old was
-// an entry of: for the tags of old, unless they are known, and, if a load may
-// follow that names tags, once for all books.
-func (c *Cache[T]) askAlong(old *l1.Entry[T]) *tagQuery {
-	var names []string
-	if old != nil {
-		names = tagNames(old.Tags)
-	}
+// askAlong begins a query to be sent along with reads: for names, the tags of
+// what L1 holds of them, and, if a load may follow that names tags, once for all
+// books.
+func (c *Cache[T]) askAlong(names []string) *tagQuery {
 	all := c.tagged.Load() && !c.node.tags.made.Load()
 	if len(names) == 0 && !all {
 		return noTags
@@ -52,27 +48,43 @@ func (c *Cache[T]) tookAlong(ctx context.Context, asked *tagQuery, states []l2.B
 // invalidated), owed, or blind (one could not be read). seen are their versions
 // now.
 func (c *Cache[T]) tagsHold(ctx context.Context, rec *l2.Record, asked *tagQuery) (o outcome, seen []seenTag) {
+	if !validTags(rec.Tags) {
+		c.counts.decodeErrors.Add(1)
+		return missed, nil
+	}
 	names := make([]string, len(rec.Tags))
 	for i, t := range rec.Tags {
-		if keys.Check(t.Name) != nil || slices.Contains(names[:i], t.Name) {
-			c.counts.decodeErrors.Add(1)
-			return missed, nil
-		}
 		names[i] = t.Name
 	}
 	seen, err := c.node.tagsNow(ctx, names, asked)
 	if err != nil {
 		return blind, nil
 	}
+	return c.node.compareTags(rec, seen), seen
+}
+
+// compareTags is tagsHold with the versions at hand, one for each tag of rec.
+func (n *Node) compareTags(rec *l2.Record, seen []seenTag) outcome {
 	for i, t := range rec.Tags {
 		switch {
-		case c.node.owesTag(t.Name): // after its cell was read: see oweTag
-			return owed, nil
+		case n.owesTag(t.Name): // after its cell was read: see oweTag
+			return owed
 		case seen[i].version != t.Version && !mutant.On(mutant.TagUnread):
-			return missed, seen
+			return missed
 		}
 	}
-	return hit, seen
+	return hit
+}
+
+// validTags reports whether a record's tags are what this library stores.
+func validTags(tags []l2.TagVersion) bool {
+	for i, t := range tags {
+		twice := slices.ContainsFunc(tags[:i], func(u l2.TagVersion) bool { return u.Name == t.Name })
+		if twice || keys.Check(t.Name) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // tagsNow returns the versions of tags, those that asked has found and others.

@@ -223,34 +223,35 @@ type tagsBefore struct {
 	at   time.Time
 }
 
-// tagsAfter returns the versions under which the result of a load that began
-// with before may be stored with tags, false if it may not.
+// tagsUsable returns those of tags under which the result of a load that began
+// with before may be stored, with the versions to store.
 //
 // Of a tag that was known before, it is the version from before. Any other is
 // named by the loader alone, so its version is compared with the time at which
 // the load began: a version is at least the time of its last change, in the
 // clock of its own master, so below a lower bound of that time there was no
 // change since.
-func (n *Node) tagsAfter(ctx context.Context, tags []string, before tagsBefore) ([]seenTag, bool) {
-	if len(tags) == 0 {
-		return nil, true
+func (n *Node) tagsUsable(ctx context.Context, tags []string, before tagsBefore) map[string]seenTag {
+	usable := make(map[string]seenTag, len(tags))
+	known := make(map[string]seenTag, len(before.seen))
+	for _, s := range before.seen {
+		known[s.Name] = s
 	}
-	all := make([]seenTag, 0, len(tags))
 	var late []string
 	for _, tag := range tags {
-		i := slices.IndexFunc(before.seen, func(s seenTag) bool { return s.Name == tag })
-		if i >= 0 && !mutant.On(mutant.TagAfterLoad) {
-			all = append(all, before.seen[i])
+		if s, ok := known[tag]; ok && !mutant.On(mutant.TagAfterLoad) {
+			usable[tag] = s
 		} else {
 			late = append(late, tag)
 		}
 	}
 	q := n.queryTags(late)
-	if q.resolve(ctx) != nil {
-		return nil, false
-	}
+	_ = q.resolve(ctx) // what could not be read has no version
 	if mutant.On(mutant.TagAfterLoad) {
-		return q.seen, true
+		for _, s := range q.seen {
+			usable[s.Name] = s
+		}
+		return usable
 	}
 	took := time.Since(before.at)
 	for _, s := range q.seen {
@@ -258,15 +259,14 @@ func (n *Node) tagsAfter(ctx context.Context, tags []string, before tagsBefore) 
 		// is not known shows 0, so that the load began before all times.
 		now := n.store.Earliest(n.bookKey(bookOf(s.Name)))
 		begun := now - took.Microseconds() - took.Microseconds()/1000 - 1
-		if begun < 0 || s.version >= uint64(begun) {
-			return nil, false
+		if s.version != 0 && begun > 0 && s.version < uint64(begun) {
+			usable[s.Name] = s
 		}
 	}
-	all = append(all, q.seen...)
-	for _, s := range all {
-		if n.tags.movedSince(s.Name, before.seq) || n.owesTag(s.Name) {
-			return nil, false
+	for tag := range usable {
+		if n.tags.movedSince(tag, before.seq) || n.owesTag(tag) {
+			delete(usable, tag)
 		}
 	}
-	return all, true
+	return usable
 }

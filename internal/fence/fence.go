@@ -31,6 +31,10 @@ type Fence struct {
 	prefix      atomic.Uint64
 	_           [lineBytes]byte
 
+	// changes counts calls that void something, whatever it is.
+	changes atomic.Uint64
+	_       [lineBytes]byte
+
 	prefixMu sync.Mutex // serializes Prefix: numbers are published in order
 	prefixes []atomic.Uint64
 }
@@ -89,7 +93,14 @@ func (f *Fence) stamp(slot uint64) Stamp {
 }
 
 // Move voids everything that was stamped for the key with hash h so far.
-func (f *Fence) Move(h uint64) { f.slots[h&f.mask].Add(1) }
+func (f *Fence) Move(h uint64) {
+	f.changes.Add(1)
+	f.slots[h&f.mask].Add(1)
+}
+
+// Changes counts what was voided so far, of any key. While it stays the same
+// nothing was, so it stands for the stamp of a key that is not known yet.
+func (f *Fence) Changes() uint64 { return f.changes.Load() }
 
 // Begin starts a local write of the key with hash h: it moves the slot and
 // returns the stamp after the move, which only Confirm of the same write takes.
@@ -97,6 +108,7 @@ func (f *Fence) Move(h uint64) { f.slots[h&f.mask].Add(1) }
 // The slot's number is the one that this very call produced, not one read
 // afterwards: else the move of another writer between the two would go unseen.
 func (f *Fence) Begin(h uint64) Stamp {
+	f.changes.Add(1)
 	return f.stamp(f.slots[h&f.mask].Add(1))
 }
 
@@ -116,6 +128,7 @@ func (f *Fence) Begin(h uint64) Stamp {
 // A Prefix in between does not turn the answer to false: the returned stamp
 // carries the number that Begin saw, so State finds out whether the key matches.
 func (f *Fence) Confirm(h uint64, s Stamp) (Stamp, bool) {
+	f.changes.Add(1)
 	slot := &f.slots[h&f.mask]
 	switch {
 	case mutant.On(mutant.NoEndBump):
@@ -136,7 +149,10 @@ func (f *Fence) Confirm(h uint64, s Stamp) (Stamp, bool) {
 }
 
 // Void makes everything that was stamped before it void.
-func (f *Fence) Void() { f.void.Add(1) }
+func (f *Fence) Void() {
+	f.changes.Add(1)
+	f.void.Add(1)
+}
 
 // Distrust demotes everything that was stamped before it: invalidations may
 // have been missed.

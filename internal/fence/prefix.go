@@ -20,6 +20,7 @@ const prefixSlots = 1 << 12
 // recent prefixes this needs no search and no rule for what has left the list:
 // memory is fixed, nothing is ever forgotten, and a collision costs a miss.
 func (f *Fence) Prefix(prefix string) {
+	f.changes.Add(1)
 	f.prefixMu.Lock()
 	defer f.prefixMu.Unlock()
 	n := f.prefix.Load() + 1
