@@ -360,3 +360,45 @@ func oweRound(t *testing.T, c *tier.Cache[row], db *database, key string) {
 		assert.GreaterOrEqual(t, v.Version, least.Version, "GetOrSet after a change")
 	}
 }
+
+// NothingForgotten: an owed key is served from neither tier by any read, while
+// Redis is away and L1 serves the others, and after it has come back.
+func TestNothingForgotten_noReadServesAnOwedKey(t *testing.T) {
+	srv := redistest.Start(t)
+	n := open(t, tier.Config{URL: srv.URL()})
+	c := cache(t, n, tier.Options[row]{StaleFor: time.Hour})
+	db := newDatabase()
+	for _, k := range []string{"owed", "free"} {
+		db.write(k)
+		loaded(t, c, db, k)
+	}
+	srv.ReadOnly(true) // reads are answered, the deletion is not made
+	db.write("owed")
+	require.NoError(t, c.Delete(t.Context(), "owed"))
+	check := func() {
+		t.Helper()
+		_, err := c.Lookup(t.Context(), "owed")
+		require.Error(t, err)
+		assert.False(t, c.Exists(t.Context(), "owed"))
+		_, ok := c.TTL(t.Context(), "owed")
+		assert.False(t, ok)
+		mustMiss(t, c, "owed")
+		mustLoad(t, c, db, "owed")
+		v, err := c.Fetch(t.Context(), "owed", func(_ context.Context, f *tier.Fill[row]) (row, error) {
+			assert.False(t, f.HasStale, "what was deleted is no fallback")
+			return db.read("owed"), nil
+		})
+		require.NoError(t, err)
+		assert.EqualValues(t, 2, v.Version)
+		assert.EqualValues(t, 1, mustGet(t, c, "free"))
+	}
+	check()
+	srv.Freeze()
+	openBreaker(t, n, c)
+	check()
+	srv.Thaw()
+	srv.ReadOnly(false)
+	paid(t, n)
+	loaded(t, c, db, "owed")
+	assert.EqualValues(t, 2, mustGet(t, c, "owed"))
+}
