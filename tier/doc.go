@@ -233,6 +233,7 @@
 //	a message is lost               TestBoundedStaleness_lostMessage
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors
 //	loader panics                   TestCache_GetOrSet_panicReachesTheCallerAndFreesTheKey
+//	loader is slow                  TestSoftTimeout_answersInTimeAndTheLoadGoesOn
 //	loader hangs                    TestLoadTimeout_freesTheKey
 //	commit of an Update fails,      TestOrderedUpdate_failedCommitDeletes
 //	the process of an Update dies   TestOrderedUpdate_crash

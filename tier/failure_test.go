@@ -35,7 +35,8 @@ func TestFailure_restartedEmpty(t *testing.T) {
 	srv.Kill()
 	srv.Restart()
 	await(t, "the nodes to be whole again", 20*time.Second, func() bool {
-		return nodes[0].Health(t.Context()).Healthy && nodes[1].Health(t.Context()).Healthy
+		return nodes[0].Health(t.Context()).Healthy && nodes[1].Health(t.Context()).Healthy &&
+			nodes[0].Stats().Available && nodes[1].Stats().Available
 	})
 	// Not gone: demoted. A read asks L2, which has nothing.
 	_, ok := caches[0].Get(t.Context(), "k")
@@ -96,7 +97,7 @@ func TestDoc_citesTests(t *testing.T) {
 			subjects = append(subjects, []string{"", what})
 		}
 	}
-	require.Len(t, subjects, 8+15)
+	require.Len(t, subjects, 8+16)
 	for _, s := range subjects {
 		assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(s[1])+`.*Test`, proof, "no test is cited for %q", s[1])
 	}
