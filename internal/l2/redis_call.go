@@ -101,7 +101,13 @@ func perform[T any](ctx context.Context, r *Redis, key string, write bool, f fun
 	limited, cancel := context.WithTimeout(ctx, r.opt.Timeout)
 	defer cancel()
 	start := time.Now()
-	v, err := run(limited, r, func(ctx context.Context) (T, error) { return f(ctx, c.shard) })
+	v, err := run(limited, r, func(ctx context.Context) (T, error) {
+		if err := c.shard.introduce(ctx); err != nil {
+			var none T
+			return none, err
+		}
+		return f(ctx, c.shard)
+	})
 	return v, c.finish(ctx, start, done, err)
 }
 
