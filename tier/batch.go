@@ -47,7 +47,7 @@ func (c *Cache[T]) GetMany(ctx context.Context, keys []string) map[string]T {
 			c.lookMany(ctx, items[:n], c.budget())
 			c.node.leave()
 		}
-		away = c.findMany(items[:n], out, away)
+		away = c.findMany(ctx, items[:n], out, away)
 		items = items[n:]
 	}
 	return out
@@ -96,7 +96,7 @@ func (c *Cache[T]) take(key string, e *l1.Entry[T], out map[string]T) {
 // findMany takes what lookMany found. away says that Redis was not asked; it
 // returns whether none of the keys could be read, so that asking for more is of
 // no use.
-func (c *Cache[T]) findMany(items []*item[T], out map[string]T, away bool) bool {
+func (c *Cache[T]) findMany(ctx context.Context, items []*item[T], out map[string]T, away bool) bool {
 	lost := 0
 	for _, it := range items {
 		switch {
@@ -106,7 +106,7 @@ func (c *Cache[T]) findMany(items []*item[T], out map[string]T, away bool) bool 
 			continue
 		case away || it.r.outcome == down:
 			lost++
-			if e := c.usable(it.hash, it.old); e != nil {
+			if e := c.usable(ctx, it.hash, it.old); e != nil {
 				c.take(it.key, e, out)
 				continue
 			}

@@ -155,7 +155,7 @@ func (b *batchCall[T]) found(ctx context.Context, it *item[T]) bool {
 		c.take(it.key, it.r.entry, b.out)
 		return true
 	case down:
-		if e := c.usable(it.hash, it.old); e != nil {
+		if e := c.usable(ctx, it.hash, it.old); e != nil {
 			c.take(it.key, e, b.out)
 			return true
 		}

@@ -93,7 +93,7 @@ func (c *Cache[T]) find(ctx context.Context, key string, h uint64, old *l1.Entry
 		c.counts.hitsL2.Add(1)
 		return r.entry, TierL2, true, nil
 	case r.outcome == down:
-		if e := c.usable(h, old); e != nil {
+		if e := c.usable(ctx, h, old); e != nil {
 			return e, TierL1, false, nil
 		}
 		err = fmt.Errorf("%w: cache %q: %w", ErrUnavailable, c.name, r.err)

@@ -478,3 +478,26 @@ func TestNothingForgotten_owedKeyIsNotReadFromRedis(t *testing.T) {
 	await(t, "the replay", 10*time.Second, func() bool { return n.Stats().Journal.Owed == 0 })
 	mustMiss(t, c, "k")
 }
+
+// A caller whose context has ended learns nothing of Redis: what may have been
+// missed is not served in the place of an answer.
+func TestBoundedStaleness_callerThatLeaves(t *testing.T) {
+	p := newPair(t, tier.Config{Heartbeat: 200 * time.Millisecond})
+	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
+	inL1(t, p.b, "k", 1)
+	p.pb.Freeze(redistest.PubSub, redistest.ToClient)
+	await(t, "the other node to be deaf", 5*time.Second, func() bool { return !p.nb.Stats().Bus.Hears })
+	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 2}, 0))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := p.b.GetOrSet(gone, "k", 0, func(context.Context) (row, error) { return row{}, nil })
+	require.ErrorIs(t, err, context.Canceled)
+	v, ok := p.b.Get(gone, "k")
+	assert.False(t, ok, "served %+v", v)
+	_, err = p.b.Lookup(gone, "k")
+	require.ErrorIs(t, err, tier.ErrUnavailable)
+	assert.Empty(t, p.b.GetMany(gone, []string{"k"}))
+	_, err = p.b.GetOrSetMany(gone, []string{"k"}, 0, func(context.Context, []string) (map[string]row, error) { return nil, nil })
+	require.ErrorIs(t, err, context.Canceled)
+	assert.EqualValues(t, 2, mustGet(t, p.b, "k"))
+}

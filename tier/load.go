@@ -121,7 +121,7 @@ func (c *Cache[T]) getOrLoad(ctx context.Context, req request[T], e *l1.Entry[T]
 		}
 		return c.answer(r.entry)
 	case down:
-		if e := c.usable(req.hash, e); e != nil {
+		if e := c.usable(ctx, req.hash, e); e != nil {
 			return c.answer(e)
 		}
 		if c.lasting(req.hash, e) {

@@ -330,8 +330,11 @@ func (c *Cache[T]) keepStale(h uint64, e *l1.Entry[T], bytes int64, st fence.Sta
 
 // usable returns e if it may serve while Redis does not answer: not void, and
 // not past its time.
-func (c *Cache[T]) usable(h uint64, e *l1.Entry[T]) *l1.Entry[T] {
-	if !c.lasting(h, e) || c.node.clock.Now() >= e.FreshUntil {
+//
+// A look that ended with its caller's ctx says nothing of Redis, which may well
+// answer: then only an entry that is fresh may serve, and e is not.
+func (c *Cache[T]) usable(ctx context.Context, h uint64, e *l1.Entry[T]) *l1.Entry[T] {
+	if ctx.Err() != nil || !c.lasting(h, e) || c.node.clock.Now() >= e.FreshUntil {
 		return nil
 	}
 	c.counts.staleServed.Add(1)
