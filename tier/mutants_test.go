@@ -44,7 +44,7 @@ var finders = []finder{
 	{mutant.FillUnderWriter, "tier", "TestOrderedUpdate_crashBesideOthers", ""},
 	{mutant.PublishFirst, "tier", "TestBoundedStaleness_messageAndChangeAreOne", "standalone"},
 	{mutant.PublishApart, "tier", "TestCache_roundTrips", ""},
-	{mutant.NoDeadline, "tier", "TestNothingForgotten_setThatRunsAfterItsReplay", "standalone"},
+	{mutant.NoDeadline, "tier", "TestNothingForgotten_setThatRunsAfterItsReplay", ""},
 	{mutant.RefusedStays, "tier", "TestNothingForgotten_refusedSetDeletesAtOnce", ""},
 	{mutant.PrefixOfValues, "tier", "TestNoStaleFill_prefixOfALoadUnderWay", "standalone"},
 	{mutant.NoChecksum, "internal/l2", "TestParse_states", ""},
@@ -62,11 +62,11 @@ var finders = []finder{
 
 	{mutant.TagUnread, "tier", "TestNode_InvalidateTags_voidsWhatCarriesOneOfThem", "standalone"},
 	{mutant.NoTagTie, "tier", "TestNode_InvalidateTags_voidsWhatCarriesOneOfThem", "standalone"},
-	{mutant.NoTagFlights, "tier", "TestReadYourWrites_invalidateTagsForbidsJoins", "standalone"},
-	{mutant.TagAfterLoad, "tier", "TestNoStaleFill_slowLoaderAndItsTag", "standalone"},
+	{mutant.NoTagFlights, "tier", "TestReadYourWrites_invalidateTagsForbidsJoins", ""},
+	{mutant.TagAfterLoad, "tier", "TestNoStaleFill_slowLoaderAndItsTag", ""},
 
 	{mutant.NoGapEpoch, "tier", "TestBoundedStaleness_changeWhileNotSubscribed", "standalone"},
-	{mutant.NoL1Lease, "tier", "TestBoundedStaleness_silentLink", "standalone"},
+	{mutant.NoL1Lease, "tier", "TestBoundedStaleness_silentLink", ""},
 	{mutant.NoSequences, "tier", "TestBoundedStaleness_lostMessage", "standalone"},
 	{mutant.NoSilence, "tier", "TestBoundedStaleness_nodeThatIsNotHeard", ""},
 	{mutant.NoBaseline, "invalidation", "TestTracker_olderNodesShareOneGap", ""},
