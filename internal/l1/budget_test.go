@@ -70,6 +70,12 @@ func TestBudget_countsAnEntryWhole(t *testing.T) {
 func TestBudget_refusesWhatIsLargerThanAll(t *testing.T) {
 	s := newStore(t, l1.Config{MaxBytes: 10_000})
 	s.Put(hash, entry(s, hash, "k", "small"), 10)
+	s.Put(hash, entry(s, hash, "k", "large"), 10_000)
+	_, state := s.Get(hash, "k", never)
+	assert.Equal(t, l1.None, state, "the older value, which was in the window, is gone")
+	s.Fence().Move(hash)
+	s.Wait()
+	s.Put(hash, entry(s, hash, "k", "small"), 10)
 	s.Wait()
 	for _, bytes := range []int64{10_000, 1 << 62, 1<<63 - 1} {
 		s.Put(hash, entry(s, hash, "k", "large"), bytes)
@@ -77,7 +83,7 @@ func TestBudget_refusesWhatIsLargerThanAll(t *testing.T) {
 		assert.Equal(t, l1.None, state, "the older value is gone: %d bytes", bytes)
 	}
 	s.Wait()
-	assert.EqualValues(t, 3, s.Stats().Dropped)
+	assert.EqualValues(t, 4, s.Stats().Dropped)
 	assert.Zero(t, s.Stats().Bytes)
 	assert.True(t, s.PutWait(hash, entry(s, hash, "k", "small"), 10))
 }
@@ -124,6 +130,7 @@ func stalled(t *testing.T, maxBytes int64, resident int) (s *l1.Store[string], r
 	for i := range l1.QueueLength + 10 {
 		h := uint64(i)<<8 | 2
 		s.Put(h, entry(s, h, fmt.Sprint("fill", i), ""), 1)
+		s.Flush()
 	}
 	require.Positive(t, s.Stats().Dropped, "the queue is full")
 	return s, release
@@ -144,6 +151,12 @@ func TestDrop_doesNotWaitForAFullQueue(t *testing.T) {
 	assert.Equal(t, l1.Hit, state)
 	assert.Equal(t, "new", e.Value)
 	release()
+	s.Wait()
+	entries, bytes := s.Resident()
+	assert.Equal(t, s.Stats().Entries, entries, "what the queue had no room for is not counted")
+	assert.Equal(t, s.Stats().Bytes, bytes)
+	_, strays := s.Fronted()
+	assert.Zero(t, strays)
 }
 
 // The cost of a value that was replaced in place is not told to the policy while

@@ -37,8 +37,10 @@
 //   - A cost of zero is unbounded; costs here begin at the entry's own size.
 //   - Callbacks run on callers' goroutines too, and twice for some evictions, then
 //     with nil. They only add to atomic counters and skip nil.
-//   - A new value is not found until the queue has been applied. So it is placed
-//     in the front table first, where the next Get finds it.
+//   - A new value is not found until the queue has been applied, and may be turned
+//     away by then. So it is placed in the front table first, where the next Get
+//     finds it, and ristretto is asked only when it has left a window of a
+//     twentieth of the budget.
 //   - A TTL inside ristretto reads two clocks on a hit and sweeps under locks.
 //     Times stand in the entry instead; the policy evicts what nobody reads.
 //   - Its metrics cost as much as the hit. They are off.

@@ -21,9 +21,9 @@ type Entry[T any] struct {
 	Tags      []Tag       // each must hold, else the entry is void
 
 	Value    T
-	Negative bool   // the loader said that there is no value
-	cost     uint32 // in units of costUnit
-	Record   uint64 // version of the record in the second tier
+	Negative bool          // the loader said that there is no value
+	weight   atomic.Uint32 // the cost in units of costUnit, and inWindow
+	Record   uint64        // version of the record in the second tier
 
 	FreshUntil  int64         // from then on the entry is Stale
 	UsableUntil int64         // from then on it is not returned at all; less than FreshUntil: then
@@ -34,12 +34,20 @@ type Entry[T any] struct {
 	hash    uint64
 }
 
-// costUnit is the precision of an entry's cost. It is finer than the estimate,
-// and keeps costs of up to 64 GiB in four bytes.
-const costUnit = 16
+const (
+	// costUnit is the precision of an entry's cost. It is finer than the
+	// estimate, and keeps costs of up to 32 GiB in 31 bits.
+	costUnit = 16
+	// inWindow marks an entry about which the window decides.
+	inWindow = 1 << 31
+)
 
 // bytes is what the entry takes from the budget.
-func (e *Entry[T]) bytes() int64 { return int64(e.cost) * costUnit }
+func (e *Entry[T]) bytes() int64 { return int64(e.weight.Load()&^inWindow) * costUnit }
+
+// leaveWindow reports whether the window decided about e until now. Of several
+// callers one gets true: it is that one's to decide.
+func (e *Entry[T]) leaveWindow() bool { return e.weight.And(^uint32(inWindow))&inWindow != 0 }
 
 // Tag ties an entry to a version that others can change. The entry is valid
 // while the cell shows the version.

@@ -14,8 +14,33 @@ const QueueLength = 32 * 1024
 // CostUnit is the precision of an entry's cost.
 const CostUnit = costUnit
 
-// Wait waits until what is queued has been applied.
-func (s *Store[T]) Wait() { s.cache.Wait() }
+// Flush empties the window into ristretto.
+func (s *Store[T]) Flush() { s.shrink(0) }
+
+// Wait waits until ristretto has decided about all that was put.
+func (s *Store[T]) Wait() {
+	s.Flush()
+	s.WaitQueue()
+}
+
+// WaitQueue waits until what is queued has been applied.
+func (s *Store[T]) WaitQueue() { s.cache.Wait() }
+
+// Windowed returns the entries in the window and their bytes.
+func (s *Store[T]) Windowed() (entries int, bytes int64) {
+	s.window.mu.Lock()
+	defer s.window.mu.Unlock()
+	for _, e := range s.window.queue {
+		if e.weight.Load()&inWindow != 0 {
+			entries++
+			bytes += e.bytes()
+		}
+	}
+	return entries, bytes
+}
+
+// WindowLimit is how many bytes the window may hold.
+func (s *Store[T]) WindowLimit() int64 { return s.window.limit }
 
 // PolicyBytes is what the policy believes to be in the store.
 func (s *Store[T]) PolicyBytes() int64 { return s.cache.MaxCost() - s.cache.RemainingCost() }
@@ -42,7 +67,7 @@ func (s *Store[T]) Resident() (entries, bytes int64) {
 // keeps e.
 func (s *Store[T]) PutWait(h uint64, e *Entry[T], bytes int64) bool {
 	s.Put(h, e, bytes)
-	s.cache.Wait()
+	s.Wait()
 	got, _ := s.cache.Get(h)
 	return got == e
 }
@@ -100,7 +125,7 @@ func NewStallable[T any](cfg Config) (s *Store[T], stall func() (release func())
 	}
 	const key = 0xdead
 	held, let := make(chan struct{}), make(chan struct{})
-	config := s.config(cfg.MaxBytes)
+	config := s.config()
 	config.OnReject = func(item *ristretto.Item[*Entry[T]]) {
 		s.onReject(item)
 		if item.Key == key {

@@ -121,9 +121,11 @@ func (s *Store[T]) lookUp(counts *stripe, h uint64, key string) *Entry[T] {
 // So the reader looks once more after it has placed e. If ristretto has it then,
 // whoever takes it out of there comes to the table later and finds it.
 func (s *Store[T]) advance(e *Entry[T], displace bool) {
-	if !s.front.promote(e, displace) {
+	displaced, done := s.front.promote(e, displace)
+	if !done {
 		return
 	}
+	s.displaced(displaced)
 	if now, _ := s.cache.Get(e.hash); now != e {
 		s.front.remove(e)
 	}

@@ -40,8 +40,9 @@ func TestMeasure_estimate(t *testing.T) {
 		before := heap()
 		for i := range n {
 			key := fmt.Sprintf("user:%011d", i) // 16 bytes
-			s.Put(maphash.String(seed, key), &l1.Entry[*[value]byte]{
-				Key: key, Value: new([value]byte), FreshUntil: math.MaxInt64,
+			h := maphash.String(seed, key)
+			s.Put(h, &l1.Entry[*[value]byte]{
+				Key: key, Stamp: s.Fence().Stamp(h), Value: new([value]byte), FreshUntil: math.MaxInt64,
 			}, value+8)
 			if i%1000 == 0 {
 				s.Wait()
@@ -83,7 +84,10 @@ func TestMeasure_memory(t *testing.T) {
 	require.NoError(t, err)
 	for i := range n {
 		key := fmt.Sprintf("user:%011d", i)
-		s.Put(maphash.String(seed, key), &l1.Entry[*[value]byte]{Key: key, Value: new([value]byte), FreshUntil: math.MaxInt64}, value)
+		h := maphash.String(seed, key)
+		s.Put(h, &l1.Entry[*[value]byte]{
+			Key: key, Stamp: s.Fence().Stamp(h), Value: new([value]byte), FreshUntil: math.MaxInt64,
+		}, value)
 		if i%1000 == 0 {
 			s.Wait()
 		}

@@ -32,6 +32,7 @@ type Config struct {
 type Store[T any] struct {
 	cache    *ristretto.Cache[uint64, *Entry[T]] // nil: disabled
 	front    front[T]
+	window   window[T]
 	fence    *fence.Fence
 	guard    *guard
 	clock    Clock
@@ -78,11 +79,12 @@ func New[T any](cfg Config) (*Store[T], error) {
 		clock:    cfg.Clock,
 		overhead: overhead[T](),
 		budget:   newBudget(cfg.MaxBytes),
+		window:   window[T]{limit: cfg.MaxBytes / windowPart},
 	}
 	if cfg.Disabled {
 		return s, nil
 	}
-	cache, err := ristretto.NewCache(s.config(cfg.MaxBytes))
+	cache, err := ristretto.NewCache(s.config())
 	if err != nil {
 		return nil, fmt.Errorf("l1: %w", err)
 	}
@@ -92,10 +94,10 @@ func New[T any](cfg Config) (*Store[T], error) {
 }
 
 // config returns how ristretto is set up.
-func (s *Store[T]) config(maxBytes int64) *ristretto.Config[uint64, *Entry[T]] {
+func (s *Store[T]) config() *ristretto.Config[uint64, *Entry[T]] {
 	return &ristretto.Config[uint64, *Entry[T]]{
-		NumCounters: counters(maxBytes),
-		MaxCost:     maxBytes,
+		NumCounters: counters(s.budget.limit),
+		MaxCost:     s.budget.policy,
 		BufferItems: 64,
 		// The costs given here are bytes that include ristretto's own.
 		IgnoreInternalCost: true,
@@ -143,8 +145,8 @@ func (s *Store[T]) Put(h uint64, e *Entry[T], bytes int64) {
 	s.put(e)
 }
 
-// Drop frees the value that the store holds under h, if any. It is a hint about
-// memory: what makes a value unusable is its fence. Drop never waits.
+// Drop lets go of the value that the store holds under h, if any. It is a hint
+// about memory: what makes a value unusable is its fence. Drop never waits.
 func (s *Store[T]) Drop(h uint64) {
 	if s.cache == nil {
 		return
@@ -154,11 +156,12 @@ func (s *Store[T]) Drop(h uint64) {
 		return
 	}
 	defer at.leave()
-	// GetTTL is the one lookup that does not count as an access. Only what is in
-	// place is replaced: for a new key the nil would be queued and take a slot.
+	// Only what is in place is replaced: for a new key the nil would be queued
+	// and take a slot. What is in the window leaves memory when it leaves that.
 	if _, ok := s.cache.GetTTL(h); ok {
 		s.cache.Set(h, nil, s.overhead)
 	}
+	s.front.forget(h)
 }
 
 // Close frees everything and waits for calls under way and for the store's
@@ -166,9 +169,11 @@ func (s *Store[T]) Drop(h uint64) {
 func (s *Store[T]) Close() {
 	s.close.Do(func() {
 		s.guard.close()
-		if s.cache != nil {
-			s.cache.Close()
+		if s.cache == nil {
+			return
 		}
+		s.shrink(0)
+		s.cache.Close()
 	})
 }
 

@@ -1,0 +1,157 @@
+package l1_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/l1"
+)
+
+// The window and ristretto together hold what the store says that it holds, and
+// the window no more than its part.
+func TestWindow_keepsToItsPart(t *testing.T) {
+	const maxBytes = 1 << 20
+	s := newStore(t, l1.Config{MaxBytes: maxBytes})
+	require.Less(t, s.WindowLimit(), int64(maxBytes/10))
+	most := int64(0)
+	for i := range 5000 {
+		s.Put(mix(i), entry(s, mix(i), fmt.Sprint(i), ""), int64(i%500))
+		_, bytes := s.Windowed()
+		require.LessOrEqual(t, bytes, s.WindowLimit())
+		most = max(most, bytes)
+		if i%50 == 0 {
+			s.WaitQueue() // a full queue is another matter
+		}
+	}
+	assert.Greater(t, most, s.WindowLimit()*9/10, "it is used")
+	s.WaitQueue()
+	windowed, windowedBytes := s.Windowed()
+	entries, bytes := s.Resident()
+	st := s.Stats()
+	assert.Equal(t, st.Entries, entries+int64(windowed))
+	assert.Equal(t, st.Bytes, bytes+windowedBytes)
+	assert.LessOrEqual(t, st.Bytes, int64(maxBytes))
+	assert.Greater(t, st.Bytes, int64(maxBytes*9/10))
+	s.Close()
+	windowed, _ = s.Windowed()
+	assert.Zero(t, windowed)
+	assert.Zero(t, s.Stats().Bytes)
+}
+
+// The last entries put are hits, whatever ristretto thinks of their keys.
+func TestWindow_holdsWhatWasPutLast(t *testing.T) {
+	s := newStore(t, l1.Config{MaxBytes: 1 << 20})
+	const recent = 20
+	for i := range 20_000 {
+		s.Put(mix(i), entry(s, mix(i), fmt.Sprint(i), ""), 100)
+		if i%50 == 0 {
+			s.WaitQueue()
+		}
+		if i%1000 == 999 {
+			hits := 0
+			for j := i - recent + 1; j <= i; j++ {
+				if _, state := s.Get(mix(j), fmt.Sprint(j), never); state == l1.Hit {
+					hits++
+				}
+			}
+			require.Greater(t, hits, recent/2, "a few may be displaced in the front table")
+		}
+	}
+}
+
+func TestWindow_letsGoOfWhatWasPutAgainOrIsVoid(t *testing.T) {
+	for name, second := range map[string]func(s *l1.Store[string]){
+		"put again": func(s *l1.Store[string]) { s.Put(hash, entry(s, hash, "k", "second"), 1) },
+		"moved":     func(s *l1.Store[string]) { s.Fence().Move(hash) },
+		"voided":    func(s *l1.Store[string]) { s.Fence().Void() },
+		"prefix":    func(s *l1.Store[string]) { s.Fence().Prefix("k") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, l1.Config{})
+			first := entry(s, hash, "k", "first")
+			s.Put(hash, first, 1)
+			second(s)
+			s.Wait()
+			e, state := s.Get(hash, "k", never)
+			st := s.Stats()
+			if name != "put again" {
+				assert.Equal(t, l1.None, state)
+				assert.Zero(t, st.Entries)
+				assert.Zero(t, st.Bytes)
+				return
+			}
+			require.Equal(t, l1.Hit, state)
+			assert.Equal(t, "second", e.Value)
+			assert.EqualValues(t, 1, st.Entries)
+			entries, bytes := s.Resident()
+			assert.EqualValues(t, 1, entries)
+			assert.Equal(t, st.Bytes, bytes)
+		})
+	}
+}
+
+// A drop is heard in the window, too.
+func TestWindow_letsGoOfWhatIsDropped(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	s.Put(hash, entry(s, hash, "k", "v"), 1)
+	s.Drop(hash)
+	_, state := s.Get(hash, "k", never)
+	assert.Equal(t, l1.None, state)
+}
+
+// What is only demoted by a gap may still serve while Redis is away.
+func TestWindow_keepsWhatIsOnlyDemoted(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	s.Put(hash, entry(s, hash, "k", "v"), 1)
+	s.Fence().Distrust()
+	s.Wait()
+	_, state := s.Get(hash, "k", never)
+	assert.Equal(t, l1.Demoted, state)
+}
+
+// A value whose key ristretto has replaces the older one there.
+func TestWindow_isNotForKnownKeys(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	require.True(t, s.PutWait(hash, entry(s, hash, "k", "first"), 1))
+	s.Put(hash, entry(s, hash, "k", "second"), 1)
+	windowed, _ := s.Windowed()
+	assert.Zero(t, windowed)
+	assert.EqualValues(t, 1, s.Stats().Entries, "the first is gone")
+}
+
+// An entry larger than the window does not push all others out of it.
+func TestWindow_isNotForLargeEntries(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	s.Put(hash, entry(s, hash, "k", "v"), 1)
+	s.Put(hash+1<<32, entry(s, hash+1<<32, "large", "v"), s.WindowLimit())
+	windowed, _ := s.Windowed()
+	assert.Equal(t, 1, windowed)
+	s.WaitQueue()
+	for h, key := range map[uint64]string{hash: "k", hash + 1<<32: "large"} {
+		_, state := s.Get(h, key, never)
+		assert.Equal(t, l1.Hit, state)
+	}
+}
+
+// Entries of keys that share a bucket of the front table displace each other
+// while they are in the window. All are found.
+func TestWindow_losesNothing(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	for i := range 50 {
+		h := uint64(i + 1)
+		s.Put(h, entry(s, h, fmt.Sprint(i), ""), 1)
+	}
+	s.WaitQueue()
+	windowed, _ := s.Windowed()
+	require.Equal(t, 2, windowed, "those that have a place")
+	for range 3 {
+		for i := range 50 {
+			_, state := s.Get(uint64(i+1), fmt.Sprint(i), never)
+			assert.Equal(t, l1.Hit, state)
+			s.WaitQueue() // what lost its place to another is on its way
+		}
+	}
+}
