@@ -136,6 +136,11 @@ func (l *batchLoad[T]) store(ctx context.Context, leased []*owned[T], entries []
 		fills, made, places, bytes = nil, nil, nil, 0
 	}
 	for i, o := range leased {
+		if c.node.debts.Owes(c.name, o.key) {
+			// What would void the lease did not reach Redis.
+			c.counts.fillsRefused.Add(1)
+			continue
+		}
 		w := l.encode(o.key, entries[i], o.r.version, took, tags[i])
 		if w == nil {
 			continue

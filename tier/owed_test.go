@@ -206,19 +206,35 @@ func TestNothingForgotten_oneMasterAway(t *testing.T) {
 // NothingForgotten: a load that began before a deletion which did not reach Redis
 // must not store what it read, although its lease still stands there.
 func TestNothingForgotten_loadUnderAnOwedKeyStoresNothing(t *testing.T) {
+	for name, load := range map[string]func(c *tier.Cache[row], read func() row) error{
+		"one": func(c *tier.Cache[row], read func() row) error {
+			_, err := c.GetOrSet(context.Background(), "1", 0, func(context.Context) (row, error) { return read(), nil })
+			return err
+		},
+		"many": func(c *tier.Cache[row], read func() row) error {
+			_, err := c.GetOrSetMany(context.Background(), []string{"1", "2"}, 0, func(context.Context, []string) (map[string]row, error) {
+				return map[string]row{"1": read(), "2": {Key: "2"}}, nil
+			})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { loadUnderAnOwedKey(t, load) })
+	}
+}
+
+func loadUnderAnOwedKey(t *testing.T, load func(c *tier.Cache[row], read func() row) error) {
 	_, proxy, na, a, b, db := brokenPair(t, false)
 	require.NoError(t, b.Delete(t.Context(), "1"))
 	mustBecome(t, a, "1", 0)
 	read, release, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		_, err := a.GetOrSet(context.Background(), "1", 0, func(context.Context) (row, error) {
+		assert.NoError(t, load(a, func() row {
 			v := db.read("1")
 			close(read)
 			<-release
-			return v, nil
-		})
-		assert.NoError(t, err)
+			return v
+		}))
 	}()
 	<-read
 	db.write("1")
