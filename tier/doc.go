@@ -35,9 +35,10 @@
 //
 // # Guarantees
 //
-// A change is Set, SetVersioned, Update, Delete, DeleteVersioned, Expire,
-// DeletePrefix, Clear or InvalidateTags. It completes when the call returns without ErrClosed,
-// ErrKey or an error about a ttl.
+// A change is Set, SetMany, SetVersioned, Update, Delete, DeleteVersioned, Expire,
+// DeletePrefix, Clear or InvalidateTags. It completes when the call returns
+// without ErrClosed, ErrKey or an error about a ttl. What is promised of Get and
+// GetOrSet holds for each key of GetMany and GetOrSetMany.
 //
 //   - ReadYourWrites. After a change completed on a node, no read that begins
 //     later on that node returns a value whose load or L2 read began before the
