@@ -164,8 +164,8 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 		case err == nil:
 			return c.answer(e)
 		case errors.Is(err, flight.ErrSlow):
-			if c.lasting(req.hash, r.stale) {
-				return c.serve(r.stale)
+			if v, ok, err := c.meanwhile(ctx, req, &r, b); ok {
+				return v, err
 			}
 			r.stale = nil // invalidated meanwhile: there is only the load to wait for
 		case joined && errors.Is(err, errDropped):
@@ -185,7 +185,7 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1.Entry[T], joined bool, err error) {
 	// The flight may be joined while nothing it could have read was invalidated.
 	valid := func() bool {
-		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current && (c.node.tags.seq.Load() == r.seq || mutant.On(mutant.NoTagFlights)) || mutant.On(mutant.PlainJoin)
+		return c.fence.Load(req.hash, req.key, r.stamp) == fence.Current && (c.node.tags.seq.Load() == r.seq || mutant.On(mutant.NoTagFlights)) || mutant.On(mutant.PlainJoin)
 	}
 	nested := c.flights.Inside(ctx, req.key)
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
@@ -320,7 +320,7 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 		return false
 	}
 	defer c.node.leave()
-	if c.node.debts.Owes(c.name, f.key) {
+	if c.node.owes(c.name, f.key) {
 		// What would void the lease did not reach Redis.
 		return false
 	}
@@ -345,9 +345,7 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 	}
 	// The stamp moves, as after a Set: a slow reader of this node that found the
 	// old value in L2, still fresh, must not put it over the new one.
-	if st, ok := c.fence.Confirm(f.hash, f.r.stamp); ok {
-		c.keep(f.hash, w.entry, w.bytes, st)
-	}
+	c.keep(f.hash, w.entry, w.bytes, c.confirm(f.hash, f.r.stamp))
 	return true
 }
 

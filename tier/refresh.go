@@ -35,7 +35,7 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 	}
 	seq := c.node.tags.seq.Load()
 	valid := func() bool {
-		return c.fence.State(req.hash, req.key, e.Stamp) == fence.Current && c.node.tags.seq.Load() == seq
+		return c.fence.Load(req.hash, req.key, e.Stamp) == fence.Current && c.node.tags.seq.Load() == seq
 	}
 	c.flights.Background(ctx, req.key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, request: req}
@@ -83,7 +83,7 @@ func (f *filling[T]) previous() *l1.Entry[T] {
 	if e == nil {
 		e = f.r.stale
 	}
-	if e == nil || e.Negative || !f.c.lasting(f.hash, e) {
+	if e == nil || e.Negative || !f.c.lastingLoad(f.hash, e) {
 		return nil
 	}
 	return e
