@@ -252,10 +252,13 @@
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
 //	Redis restarted empty           TestFailure_restartedEmpty
+//	Redis comes back from an old    TestNothingForgotten_restartFromAnOldFile, TestNothingForgotten_laggingReplicaBehindTheSameAddress
 //	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
 //	a message is lost               TestBoundedStaleness_lostMessage
+//	announcements cut or silent,    TestTracking_aLostConnectionIsAGap, TestTracking_withoutAnnouncementsMemoryIsNotFresh
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors
 //	loader panics                   TestCache_GetOrSet_panicReachesTheCallerAndFreesTheKey
+//	loader is slow                  TestSoftTimeout_answersInTimeAndTheLoadGoesOn
 //	loader hangs                    TestLoadTimeout_freesTheKey
 //	commit of an Update fails,      TestOrderedUpdate_failedCommitDeletes
 //	the process of an Update dies   TestOrderedUpdate_crash
