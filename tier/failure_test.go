@@ -35,7 +35,8 @@ func TestFailure_restartedEmpty(t *testing.T) {
 	srv.Kill()
 	srv.Restart()
 	await(t, "the nodes to be whole again", 20*time.Second, func() bool {
-		return nodes[0].Health(t.Context()).Healthy && nodes[1].Health(t.Context()).Healthy
+		return nodes[0].Health(t.Context()).Healthy && nodes[1].Health(t.Context()).Healthy &&
+			nodes[0].Stats().Available && nodes[1].Stats().Available
 	})
 	// Not gone: demoted. A read asks L2, which has nothing.
 	_, ok := caches[0].Get(t.Context(), "k")
@@ -92,7 +93,7 @@ func TestDoc_citesTests(t *testing.T) {
 	require.Len(t, subjects, 8)
 	notRows := []string{ // the head, and second lines
 		"what happens", "panics or is canceled", "runs", "file, or a replica that lagged", "is promoted",
-		"or refused (Config.Tracking)",
+		"or refused",
 	}
 	for _, row := range regexp.MustCompile(`(?m)^(\w.{0,30}?) {2,}|^(\w.{0,30}) `).FindAllStringSubmatch(table, -1) {
 		if what := strings.TrimSpace(row[1] + row[2]); !slices.Contains(notRows, what) {
