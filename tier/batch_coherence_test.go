@@ -132,6 +132,30 @@ func TestNothingForgotten_refusedSetMany(t *testing.T) {
 	assert.Zero(t, n.Stats().Journal.Owed)
 }
 
+// NothingForgotten: what is owed is served by no batch, and loaded by each.
+func TestNothingForgotten_owedKeysOfABatch(t *testing.T) {
+	srv := redistest.Start(t)
+	n := open(t, tier.Config{URL: srv.URL()})
+	c := cache(t, n, tier.Options[row]{})
+	ctx := t.Context()
+	values := map[string]row{"a": {Key: "a", Version: 1}, "b": {Key: "b", Version: 1}, "c": {Key: "c", Version: 1}}
+	require.NoError(t, c.SetMany(ctx, values, 0))
+	srv.Do("config", "set", "min-replicas-to-write", 1) // reads go on, changes fail
+	require.NoError(t, c.SetMany(ctx, map[string]row{"a": {Key: "a", Version: 2}, "b": {Key: "b", Version: 2}}, 0))
+	b := &batch{db: newDatabase()}
+	b.db.write("a")
+	for range 3 {
+		assert.Equal(t, []string{"c"}, keysOf(c.GetMany(ctx, []string{"a", "b", "c"})))
+		got, err := c.GetOrSetMany(ctx, []string{"a", "b", "c"}, 0, b.load)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"a", "c"}, keysOf(got))
+		assert.Equal(t, []string{"a", "b"}, b.asked())
+	}
+	srv.Do("config", "set", "min-replicas-to-write", 0)
+	await(t, "the debts to be paid", 10*time.Second, func() bool { return n.Stats().Journal.Owed == 0 })
+	assert.Equal(t, []string{"c"}, keysOf(c.GetMany(ctx, []string{"a", "b", "c"})))
+}
+
 // A batch whose loader fails serves what only age has ended, and fails for the rest.
 func TestFailOpen_batchServesStale(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg tier.Config) {

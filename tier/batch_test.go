@@ -253,11 +253,15 @@ func TestCache_GetOrSetMany_cancel(t *testing.T) {
 	select {
 	case <-canceled:
 		require.Fail(t, "the load was canceled although somebody waits for it")
-	default:
+	case <-time.After(200 * time.Millisecond):
 	}
 	leave()
 	require.ErrorIs(t, <-single, context.Canceled)
-	<-canceled
+	select {
+	case <-canceled:
+	case <-time.After(5 * time.Second): // half of LoadTimeout
+		require.Fail(t, "the load was not canceled although nobody waits for it")
+	}
 }
 
 // OneLoad: singles join batches, batches join singles, and batches that overlap
