@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -18,10 +17,10 @@ type MemoryOptions struct {
 	// MaxBytes bounds records with their keys; the least recently used go
 	// first. 0 is 64 MiB.
 	MaxBytes int64
-	// Publish takes the messages, in the order of the changes they tell of. It
-	// is called by whoever changed something, with no lock held; while one call
-	// runs, later messages wait for it and are handed over by the same
-	// goroutine. nil drops them.
+	// Publish takes the messages, in the order of the changes they tell of, one
+	// at a time. A change returns when Publish has returned for its message. So
+	// Publish may call the store for what carries no message, and for nothing
+	// that does: that would wait for itself. nil drops the messages.
 	Publish func(msg []byte)
 	// Now is the clock, in microseconds. It must not go back. nil is a
 	// monotonic clock that starts at the wall clock's time.
@@ -40,7 +39,7 @@ type Memory struct {
 	opt   MemoryOptions
 	start time.Time
 
-	mu      sync.Mutex // guards all below but the atomic
+	mu      sync.Mutex // guards all below but handing
 	closed  bool
 	cells   map[string]*cell
 	recent  list.List // of *cell, most recently used first; numbers are not in it
@@ -49,7 +48,7 @@ type Memory struct {
 	numbers int64 // the part of bytes that is counters and markers
 	outbox  [][]byte
 
-	publishing atomic.Bool // somebody hands outbox over
+	handing sync.Mutex // held by whoever hands outbox over; before mu
 }
 
 var _ Store = (*Memory)(nil)
@@ -102,9 +101,13 @@ func (m *Memory) do(ctx context.Context, key string, f func(s *slot)) error {
 		return ErrClosed
 	}
 	s := m.slotLocked(key)
+	queued := len(m.outbox)
 	f(s)
+	told := len(m.outbox) > queued
 	m.mu.Unlock()
-	m.handOver()
+	if told {
+		m.handOver()
+	}
 	return s.err
 }
 
@@ -122,27 +125,15 @@ func (m *Memory) slotLocked(key string) *slot {
 	return s
 }
 
-// handOver calls Publish for the messages in outbox. One goroutine does it at
-// a time, so that the order is that of the changes; the others leave theirs to
-// it instead of waiting, so that Publish may call the store.
+// handOver calls Publish for the messages in outbox, its caller's among them.
+// When it returns, that one has been published, by this call or another.
+//
+// It is for those who have added a message, and for nobody else: a handler of
+// messages that hands over what another goroutine has added waits for the turn
+// at the bus that it holds itself.
 func (m *Memory) handOver() {
-	for {
-		m.mu.Lock()
-		empty := len(m.outbox) == 0
-		m.mu.Unlock()
-		if empty || !m.publishing.CompareAndSwap(false, true) {
-			return
-		}
-		m.drain()
-		// Whoever added a message after the last look and found publishing
-		// still set has gone: look again.
-	}
-}
-
-// drain publishes until nothing is left. A Publish that panics leaves the rest
-// to the next caller.
-func (m *Memory) drain() {
-	defer m.publishing.Store(false)
+	m.handing.Lock()
+	defer m.handing.Unlock()
 	for {
 		m.mu.Lock()
 		if len(m.outbox) == 0 {
@@ -248,7 +239,9 @@ func (m *Memory) DeletePrefix(ctx context.Context, prefix string, msg []byte) (i
 	}
 	m.publishLocked(msg)
 	m.mu.Unlock()
-	m.handOver()
+	if len(msg) > 0 {
+		m.handOver()
+	}
 	return n, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -151,29 +152,31 @@ func TestMemory_accounts(t *testing.T) {
 	}
 }
 
-// Messages come in the order of the changes, also when Publish calls the store.
+// Messages come in the order of the changes, and a change returns when its own
+// has been published, whoever was at it.
 func TestMemory_publishesInOrder(t *testing.T) {
-	var m *Memory
-	var got []string // guarded by the promise that is tested
-	m = NewMemory(MemoryOptions{Publish: func(msg []byte) {
+	var mu sync.Mutex
+	var got []string // guarded by mu
+	m := NewMemory(MemoryOptions{Publish: func(msg []byte) {
+		runtime.Gosched() // others come to change something meanwhile
+		mu.Lock()
+		defer mu.Unlock()
 		got = append(got, string(msg))
-		if string(msg) == "nested" {
-			_, err := m.Delete(context.Background(), "other", DeleteOptions{}, []byte("inner"))
-			assert.NoError(t, err)
-		}
 	}})
-	_, err := m.Delete(t.Context(), "k", DeleteOptions{}, []byte("nested"))
-	require.NoError(t, err)
-	assert.Equal(t, []string{"nested", "inner"}, got)
-	got = nil
-
 	msg := make([]byte, 8)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 100 {
-				_, err := m.Raise(t.Context(), "m", 0, msg)
+				version, err := m.Raise(t.Context(), "m", 0, msg)
 				assert.NoError(t, err)
+				mu.Lock()
+				last := uint64(0)
+				if len(got) > 0 {
+					last = tail(got[len(got)-1])
+				}
+				mu.Unlock()
+				assert.GreaterOrEqual(t, last, version, "a change returned before its message was published")
 			}
 		})
 	}
@@ -182,6 +185,31 @@ func TestMemory_publishesInOrder(t *testing.T) {
 	for i := 1; i < len(got); i++ {
 		require.Greater(t, tail(got[i]), tail(got[i-1]))
 	}
+}
+
+// A handler of messages holds the bus while it changes this store. What another
+// goroutine has changed and not published yet it leaves to that one: to publish
+// it, it would wait for itself.
+func TestMemory_leavesTheMessagesOfOthers(t *testing.T) {
+	var got []string
+	m := NewMemory(MemoryOptions{Publish: func(msg []byte) { got = append(got, string(msg)) }})
+	m.mu.Lock()
+	m.publishLocked([]byte("of another")) // which comes to publish it after this
+	m.mu.Unlock()
+
+	_, err := m.Delete(t.Context(), "k", DeleteOptions{}, nil)
+	require.NoError(t, err)
+	_, err = m.DeletePrefix(t.Context(), "k", nil)
+	require.NoError(t, err)
+	raised := m.RaiseTags(t.Context(), []TagRaise{{Book: "book", Tag: "tag"}})
+	require.NoError(t, raised[0].Err)
+	_, err = m.Read(t.Context(), "k", limit)
+	require.NoError(t, err)
+	require.Empty(t, got)
+
+	_, err = m.Delete(t.Context(), "k", DeleteOptions{}, []byte("own"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"of another", "own"}, got)
 }
 
 func TestMemory_keepsNothingOfTheCallers(t *testing.T) {
