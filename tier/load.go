@@ -183,10 +183,7 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 // While Redis does not answer there is always reason: what is loaded is not
 // stored, so that a load that nobody waits for would be for nothing.
 func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1.Entry[T], joined bool, err error) {
-	// The flight may be joined while nothing it could have read was invalidated.
-	valid := func() bool {
-		return c.fence.State(req.hash, req.key, r.stamp) == fence.Current && (c.node.tags.seq.Load() == r.seq || mutant.On(mutant.NoTagFlights)) || mutant.On(mutant.PlainJoin)
-	}
+	valid := c.unmoved(req, r.stamp, r.seq)
 	nested := c.flights.Inside(ctx, req.key)
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, request: req, r: r, nested: nested}
@@ -196,6 +193,17 @@ func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1
 		return c.flights.DoWithin(ctx, c.opts.SoftTimeout, req.key, valid, run)
 	}
 	return c.flights.Do(ctx, req.key, valid, run)
+}
+
+// unmoved returns what tells whether a flight may be joined: while nothing that it
+// could have read was invalidated since st and seq, of tags, were taken.
+func (c *Cache[T]) unmoved(req request[T], st fence.Stamp, seq uint64) func() bool {
+	return func() bool {
+		if mutant.On(mutant.PlainJoin) {
+			return true
+		}
+		return c.fence.State(req.hash, req.key, st) == fence.Current && (c.node.tags.seq.Load() == seq || mutant.On(mutant.NoTagFlights))
+	}
 }
 
 // filling is one load of one key: it asks for the lease, runs the loader, and
@@ -326,29 +334,33 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.node.cfg.Timeout)
 	defer cancel()
-	if !f.changes(w) {
-		ok, err := c.node.store.Fill(ctx, w.redisKey, token, w.record, w.redisTTL, nil)
-		if !ok || err != nil {
+	var nt notice
+	changed := f.changes(w)
+	if changed {
+		var err error
+		if nt, err = c.node.member.compose(invalidation.Message{Kind: invalidation.KindKeys, Cache: c.name, Keys: []string{f.key}}); err != nil {
 			return false
 		}
-		c.keep(f.hash, w.entry, w.bytes, f.r.stamp)
-		return true
-	}
-	nt, err := c.node.member.compose(invalidation.Message{Kind: invalidation.KindKeys, Cache: c.name, Keys: []string{f.key}})
-	if err != nil {
-		return false
 	}
 	ok, err := c.node.store.Fill(ctx, w.redisKey, token, w.record, w.redisTTL, nt.bytes)
-	c.node.member.settle(nt, ok && err == nil)
-	if !ok || err != nil {
-		return false
+	ok = ok && err == nil
+	st := f.r.stamp
+	if changed {
+		c.node.member.settle(nt, ok)
+		if !ok {
+			// It may have been stored all the same, and the others been told.
+			c.invalidate(f.key)
+			return false
+		}
+		// The stamp moves, as after a Set: a slow reader of this node that found
+		// the old value in L2, still fresh, must not put it over the new one.
+		// One that is not confirmed is void, so that nothing is kept.
+		st, _ = c.fence.Confirm(f.hash, st)
 	}
-	// The stamp moves, as after a Set: a slow reader of this node that found the
-	// old value in L2, still fresh, must not put it over the new one.
-	if st, ok := c.fence.Confirm(f.hash, f.r.stamp); ok {
+	if ok {
 		c.keep(f.hash, w.entry, w.bytes, st)
 	}
-	return true
+	return ok
 }
 
 // sleep waits, and reports whether it waited to the end.

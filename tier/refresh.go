@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
 )
@@ -33,10 +32,7 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 	if c.failures.on(e.Record, now) || !c.refreshes.claim(e.Record, now, pauseOf(e.TTL)) {
 		return
 	}
-	seq := c.node.tags.seq.Load()
-	valid := func() bool {
-		return c.fence.State(req.hash, req.key, e.Stamp) == fence.Current && c.node.tags.seq.Load() == seq
-	}
+	valid := c.unmoved(req, e.Stamp, c.node.tags.seq.Load())
 	c.flights.Background(ctx, req.key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
 		f := filling[T]{c: c, request: req}
 		loaded, err := f.again(ctx, e)

@@ -2,6 +2,8 @@ package tier_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,6 +130,30 @@ func TestRefreshAt_withoutRedis(t *testing.T) {
 	}
 	await(t, "the background", 5*time.Second, func() bool { return n.Stats().Background.Running == 0 })
 	require.EqualValues(t, 1, c.Stats().Loads)
+}
+
+// A refresh that changed the value, and does not learn that it did, leaves this
+// node with what the others have: the new value, not its old one.
+func TestRefreshAt_unknownOutcome(t *testing.T) {
+	srv := redistest.Start(t)
+	proxy := redistest.NewProxy(t, srv)
+	n := open(t, tier.Config{URL: proxy.URL(), Heartbeat: time.Minute})
+	c := cache(t, n, soonDue())
+	require.EqualValues(t, 1, fetchVersion(t, c, "1", slow("1", 1, 0)))
+	<-time.After(2 * time.Second)
+	fill := proxy.DropReply(func(cmd redistest.Command) bool {
+		return cmd.Name() == "evalsha" && slices.ContainsFunc(cmd, func(arg string) bool { return strings.Contains(arg, "\xa4Tdm") })
+	})
+	defer fill.Release()
+	await(t, "the refresh", 10*time.Second, func() bool {
+		fetchVersion(t, c, "1", slow("1", 2, 0))
+		return c.Stats().FillsRefused == 1
+	})
+	await(t, "the new value", 10*time.Second, func() bool {
+		v, ok := c.Get(t.Context(), "1")
+		return ok && v.Version == 2
+	})
+	require.EqualValues(t, 2, c.Stats().Loads)
 }
 
 // A loader that hangs in the background holds nothing up, and Close waits for it
