@@ -11,12 +11,12 @@ demo: ## two processes, a database, an outage: half a minute, ends with a table
 test: ## all tests of all modules, with the race detector, on real Redis servers
 	@.ci/test
 
-ci: ## what a change must pass: lint, test, model, bench-smoke and fuzzing for 5 s a target
+ci: ## what a change must pass: lint, test, model, bench-smoke and 20,000 inputs a fuzz target
 	@.ci/lint
 	@.ci/test
 	@.ci/model
 	@.ci/bench smoke
-	@FUZZTIME=5s .ci/fuzz
+	@FUZZTIME=20000x .ci/fuzz
 
 bench: ## measure Tandem beside its peers, some 15 minutes: tables, bench/results
 	@.ci/bench
