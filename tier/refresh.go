@@ -34,6 +34,9 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 	}
 	valid := c.unmoved(req, e.Stamp, c.node.tags.seq.Load())
 	c.flights.Background(ctx, req.key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
+		if c.failures.on(e.Record, c.node.clock.Now()) {
+			return nil, errDropped // the flight before this one, which ended since we looked
+		}
 		f := filling[T]{c: c, request: req}
 		loaded, err := f.again(ctx, e)
 		if err != nil && !errors.Is(err, errDropped) {
