@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/tandemcache/tandem/bench/peer"
 )
 
@@ -170,25 +172,33 @@ func stampedeChild(ctx context.Context, o order, say func(any) error) error {
 	return errors.Join(errors.Join(errs...), say(r))
 }
 
+// bareWrites are what one writes by hand: the change and a PUBLISH in one pipeline.
+// As a process of a fleet does, the first also hears the channel; the PUBLISH of the
+// other reaches nobody.
+const (
+	bareHeard   = "go-redis"
+	bareUnheard = "go-redis-unheard"
+)
+
 func writes(b *bench) error {
 	t := &table{
 		name: "Write", title: "Set and Delete, other processes told",
-		about:   "10-field struct, 10,000 keys. go-redis is SET (or DEL) and PUBLISH in one pipeline. rueidis' client-side caching, where Redis itself tells the others, is on. go-redis/cache tells nobody; jetcache-go would publish by a hook of the application's.",
-		columns: []string{"ns/op", "p99-ns", "allocs/op"}, base: "go-redis", better: "less",
+		about: "10-field struct, 10,000 keys. go-redis is SET (or DEL) and PUBLISH in one pipeline, by a process that is subscribed, " +
+			"as every process of a fleet is (Tandem's hears its own messages, too); go-redis-unheard is the same without any subscriber, so that nobody is told. " +
+			"rueidis' client-side caching, where Redis itself tells the others, is on. " +
+			"go-redis/cache tells nobody; jetcache-go would publish by a hook of the application's.",
+		columns: []string{"ns/op", "p99-ns", "allocs/op"}, base: bareHeard, better: "less",
 	}
 	keys := makeKeys(b.scale(10_000))
 	order := draw(keys, "uniform", 64)
 	var all []contender
-	for _, name := range []string{"go-redis", "tandem", "rueidis-csc", "go-redis-cache", "jetcache-go"} {
-		list := peer.Memory[User]()
-		if name == "go-redis" {
-			list = peer.Remote[User]()
-		}
-		c, err := openPeer(list, name, peer.Env{Addr: b.redis.addr, Entries: len(keys), Bytes: 64 << 20, Name: "write-" + name})
+	for _, name := range []string{bareHeard, bareUnheard, "tandem", "rueidis-csc", "go-redis-cache", "jetcache-go"} {
+		env := peer.Env{Addr: b.redis.addr, Entries: len(keys), Bytes: 64 << 20, Name: "write-" + name}
+		c, closing, err := b.writer(name, env)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = c.Close() }()
+		defer closing()
 		ctx := context.Background()
 		u := makeUser(7)
 		for _, g := range []int{1, 64} {
@@ -204,4 +214,41 @@ func writes(b *bench) error {
 		}
 	}
 	return t.run(b, all)
+}
+
+// writer opens the peer of a row of writes.
+func (b *bench) writer(name string, env peer.Env) (c peer.Cache[User], closing func(), err error) {
+	if name != bareHeard && name != bareUnheard {
+		c, err = openPeer(peer.Memory[User](), name, env)
+		return c, func() { _ = c.Close() }, err
+	}
+	if c, err = openPeer(peer.Remote[User](), "go-redis", env); err != nil || name == bareUnheard {
+		return c, func() { _ = c.Close() }, err
+	}
+	stop, err := hearAll(b.redis.client(), env.Name)
+	return c, func() {
+		stop()
+		_ = c.Close()
+	}, err
+}
+
+// hearAll subscribes to a channel and takes what comes, until stop.
+func hearAll(client *redis.Client, channel string) (stop func(), err error) {
+	ctx := context.Background()
+	sub := client.Subscribe(ctx, channel)
+	stop = func() {
+		_ = sub.Close()
+		_ = client.Close()
+	}
+	if _, err := sub.Receive(ctx); err != nil {
+		return stop, err
+	}
+	go func() {
+		for {
+			if _, err := sub.ReceiveMessage(ctx); err != nil {
+				return
+			}
+		}
+	}()
+	return stop, nil
 }

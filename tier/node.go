@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/internal/connect"
+	"github.com/tandemcache/tandem/internal/deadline"
 	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/journal"
 	"github.com/tandemcache/tandem/internal/l1"
@@ -33,6 +34,7 @@ type Node struct {
 	id    invalidation.NodeID
 	seed  maphash.Seed
 	clock l1.Clock
+	ends  *deadline.Group // of changes
 
 	store  l2.Store
 	client redis.UniversalClient // to be closed with the node; nil if it is the caller's
@@ -107,7 +109,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Logger, id: invalidation.NewNodeID(), seed: maphash.MakeSeed(),
 		clock: l1.NewClock(), debts: journal.New(cfg.MaxPending), spaces: make(map[string]space),
 		counters: make(map[string]*Counter), background: flight.NewSlots(cfg.MaxBackground),
-		brackets: newBrackets(),
+		brackets: newBrackets(), ends: deadline.NewGroup(max(cfg.Timeout/8, 1)),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.tags = newTagTable(&n.forgets)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/deadline"
 )
 
 // DefaultTimeout bounds one call to Redis.
@@ -50,6 +52,7 @@ type Redis struct {
 	loose   bool
 	scripts *scripts
 	base    time.Time
+	ends    *deadline.Group // of calls
 	// gathered is kept here, not in the package: it holds channels, which belong to
 	// the testing/synctest bubble that made them.
 	gathered sync.Pool
@@ -95,6 +98,7 @@ func NewRedis(client redis.UniversalClient, opt RedisOptions) (*Redis, error) {
 		opt.ProbeEvery = maxProbe
 	}
 	r := &Redis{opt: opt, log: opt.Logger, scripts: newScripts(), base: time.Now(), shards: make(map[string]*shard)}
+	r.ends = deadline.NewGroup(max(opt.Timeout/16, 1))
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -91,7 +91,7 @@ func (s *shard) carryOut(ctx context.Context, orders []order, places []int, answ
 		}
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, r.opt.Timeout)
+	limited, cancel := r.ends.With(ctx, time.Now(), r.opt.Timeout)
 	defer cancel()
 	mine := make([]order, len(places)) // not the caller's: a call may be left behind
 	for j, i := range places {

@@ -98,9 +98,13 @@ func perform[T any](ctx context.Context, r *Redis, key string, write bool, f fun
 		return zero, err
 	}
 	defer r.tasks.Done()
-	limited, cancel := context.WithTimeout(ctx, r.opt.Timeout)
-	defer cancel()
 	start := time.Now()
+	limited, cancel := r.ends.With(ctx, start, r.opt.Timeout)
+	defer cancel()
+	if !r.loose {
+		v, err := f(limited, c.shard)
+		return v, c.finish(ctx, start, done, err)
+	}
 	v, err := run(limited, r, func(ctx context.Context) (T, error) { return f(ctx, c.shard) })
 	return v, c.finish(ctx, start, done, err)
 }

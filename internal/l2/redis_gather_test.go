@@ -126,8 +126,9 @@ func TestGather_sharesRoundTrips(t *testing.T) {
 	var count tripCounter
 	client.AddHook(&count)
 	r := newRedisStore(t, client, RedisOptions{Timeout: 10 * time.Second})
-	const readers = 500
-	srv.Freeze() // so that they meet
+	const meeting = 200
+	const readers = gatherLone + gatherPipes*gatherMost + meeting // however long the pipelines are that begin
+	srv.Freeze()                                                  // so that they meet
 	var wg sync.WaitGroup
 	for range readers {
 		wg.Go(func() {
@@ -139,7 +140,7 @@ func TestGather_sharesRoundTrips(t *testing.T) {
 		g := &r.seed.gather
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return len(g.waiting) >= 200
+		return len(g.waiting) >= meeting
 	}
 	require.Eventually(t, met, 10*time.Second, time.Millisecond)
 	srv.Thaw()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -73,7 +74,8 @@ func (r *Redis) change(ctx context.Context, sc *script, key string, msg []byte, 
 }
 
 func (r *Redis) withHead(msg []byte, args []any) []any {
-	return append([]any{r.opt.Channel, bytesOf(msg), be(NewVersion())}, args...)
+	all := append(make([]any, 0, 3+len(args)), r.opt.Channel, bytesOf(msg), be(NewVersion()))
+	return append(all, args...)
 }
 
 // intOf returns a reply that is an integer.
@@ -207,15 +209,17 @@ func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byt
 	if mutant.On(mutant.PublishFirst) || mutant.On(mutant.PublishApart) {
 		defer r.publishApart(ctx, &msg)()
 	}
-	note := make(chan int64, 1) // not a variable: a call may be left behind
-	args := r.own(r.withHead(msg, []any{rec, millis(ttl), int64(0)}))
+	var sent atomic.Int64 // a call may be left behind
+	// The record's version serves a placeholder, too: one of the two is stored.
+	version := rec[offVersion : offVersion+8]
+	args := r.own([]any{r.opt.Channel, bytesOf(msg), version, rec, millis(ttl), int64(0)})
 	code, err = perform(ctx, r, key, true, func(ctx context.Context, s *shard) (int64, error) {
 		deadline, err := s.deadline(ctx)
 		if err != nil {
 			return 0, err
 		}
 		args[len(args)-1] = deadline
-		note <- deadline
+		sent.Store(deadline)
 		a := s.clock.local()
 		n, err := intOf(s.eval(ctx, sc, key, args))
 		if err == nil && n < 0 {
@@ -223,14 +227,10 @@ func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byt
 		}
 		return n, err
 	})
-	select {
-	case deadline = <-note:
-	default:
-		if r.loose && err != nil {
-			// Left behind before it had one, it may still send one that is no
-			// later than this.
-			deadline = r.Now(key) + r.opt.Timeout.Microseconds()
-		}
+	if deadline = sent.Load(); deadline == 0 && r.loose && err != nil {
+		// Left behind before it had one, it may still send one that is no
+		// later than this.
+		deadline = r.Now(key) + r.opt.Timeout.Microseconds()
 	}
 	return code, deadline, err
 }

@@ -34,9 +34,9 @@ func newScripts() *scripts {
 	book := func(mode string) *script { return number(luaDigits + "local MODE = '" + mode + "'" + luaBook) }
 	return &scripts{
 		lease: record(luaLease), renew: record(luaRenew), release: record(luaRelease), fill: record(luaFill),
-		set:          newScript(luaPlain + luaSetPlain + luaNumbers + luaRecord + "local SOURCE = Z8" + luaSet),
+		set:          newScript(luaSetPlain + luaNumbers + luaRecord + "local SOURCE = Z8" + luaSet),
 		setVersioned: record("local SOURCE = sub(ARGV[4], 51, 58)" + luaSet),
-		del:          newScript(luaPlain + luaDeletePlain + luaNumbers + luaRecord + luaDelete),
+		del:          newScript(luaDeletePlain + luaNumbers + luaRecord + luaDelete),
 		expire:       record(luaExpire),
 		begin:        record(luaBegin), end: record(luaEnd),
 		marker: number(luaDigits + "local RAISE = false" + luaMarker), raise: number(luaDigits + "local RAISE = true" + luaMarker),
@@ -261,24 +261,27 @@ publish()
 return 1
 `
 
-// luaPlain finds out whether there is nothing under the key, or a value that no
-// placeholder, tombstone or source version has a say in. Set and Delete, whose
-// scripts take most of their time to define what they then do not need, do such a
-// key's work at once; what follows them does the same for every other.
-const luaPlain = `
+// luaPlain is true if there is nothing under the key, or a value that no
+// placeholder, tombstone or source version has a say in: the first 58 bytes of such
+// a record, with a floor of zero. Set and Delete, whose scripts take most of their
+// time to define what they then do not need, do such a key's work at once; what
+// follows them does the same for every other.
+//
+// These lines decide what a Set costs, so they are of few tables and strings: one
+// literal pattern, numbers that Redis need not print, no local functions.
+const (
+	luaHead = `
 local K = KEYS[1]
-local head = redis.pcall('GETRANGE', K, 0, 57)
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local plain = head == ''
-if not plain and type(head) == 'string' then
-  local ours = '^\159\164Tdm\001\204[vn]\204[%z\001]\196\008........\196\016' .. string.rep('.', 16) .. '\207........\204.\207'
-  plain = string.find(head, ours) ~= nil and string.sub(head, 51) == string.rep('\0', 8)
-end
+local head = redis.pcall('GETRANGE', K, '0', '57')
 `
+	luaPlain = `(head == '' or type(head) == 'string' and string.find(head, ` +
+		`'^\159\164Tdm\001\204[vn]\204[%z\001]\196\008........\196\016................\207........\204.\207%z%z%z%z%z%z%z%z$'))`
+)
 
-const luaSetPlain = `
-if plain then
+const luaSetPlain = luaHead + `
+if ` + luaPlain + ` then
+  local clock = redis.call('TIME')
+  local now = clock[1] * 1000000 + clock[2]
   if now > tonumber(ARGV[6]) then return -now end
   local r
   if ARGV[5] == '0' then r = redis.pcall('SET', K, ARGV[4]) else r = redis.pcall('SET', K, ARGV[4], 'PX', ARGV[5]) end
@@ -288,8 +291,8 @@ if plain then
 end
 `
 
-const luaDeletePlain = `
-if plain and ARGV[4] == '0' and ARGV[5] == '0' and ARGV[6] == string.rep('\0', 8) then
+const luaDeletePlain = luaHead + `
+if ARGV[4] == '0' and ARGV[5] == '0' and ARGV[6] == '\0\0\0\0\0\0\0\0' and ` + luaPlain + ` then
   redis.call('DEL', K)
   if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
   if head == '' then return 0 end
