@@ -83,3 +83,9 @@ func (c *shared) Err() error {
 		return nil
 	}
 }
+
+// Shared reports whether ctx is one of With that nobody can cancel.
+func Shared(ctx context.Context) bool {
+	_, ok := ctx.(*shared)
+	return ok
+}

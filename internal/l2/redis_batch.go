@@ -64,10 +64,10 @@ func (r *Redis) batch(ctx context.Context, orders []order) []answered {
 	var others sync.WaitGroup
 	for i, s := range shards {
 		if i == len(shards)-1 {
-			s.carryOut(ctx, orders, parts[s], answers)
+			s.carryOut(ctx, r.opt.Timeout, orders, parts[s], answers)
 			break
 		}
-		others.Go(func() { s.carryOut(ctx, orders, parts[s], answers) })
+		others.Go(func() { s.carryOut(ctx, r.opt.Timeout, orders, parts[s], answers) })
 	}
 	others.Wait()
 	return answers
@@ -80,9 +80,9 @@ func failAll(answers []answered, err error) []answered {
 	return answers
 }
 
-// carryOut sends the orders at the given places, all of them for s. It writes to
-// no other place of answers.
-func (s *shard) carryOut(ctx context.Context, orders []order, places []int, answers []answered) {
+// carryOut sends the orders at the given places, all of them for s, and has their
+// replies within limit. It writes to no other place of answers.
+func (s *shard) carryOut(ctx context.Context, limit time.Duration, orders []order, places []int, answers []answered) {
 	r := s.r
 	done, ok := s.breaker.Allow()
 	if !ok {
@@ -91,7 +91,7 @@ func (s *shard) carryOut(ctx context.Context, orders []order, places []int, answ
 		}
 		return
 	}
-	limited, cancel := r.ends.With(ctx, time.Now(), r.opt.Timeout)
+	limited, cancel := r.ends.With(ctx, time.Now(), limit)
 	defer cancel()
 	mine := make([]order, len(places)) // not the caller's: a call may be left behind
 	for j, i := range places {

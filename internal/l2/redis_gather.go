@@ -25,19 +25,19 @@ const (
 	gatherMost = 256
 )
 
-// gather collects reads that are asked for while others are under way, and
-// sends them together.
+// gather collects calls of one server that are made while others are under way,
+// and sends them together. W is how a call waits.
 //
 // There is no timer: what comes in while the pipelines are busy is the next
-// pipeline, so its length follows the load by itself, and a lone read goes out at
+// pipeline, so its length follows the load by itself, and a lone call goes out at
 // once. go-redis has such a thing (AutoPipeline), experimental as of v9.23.0. It
 // is not used, because it leaves a command's own deadline to a context of each,
 // whose timer costs more than the command's share of a pipeline.
-type gather struct {
+type gather[W any] struct {
 	mu      sync.Mutex // guards what follows
-	lone    int        // reads under way on their own
+	lone    int        // calls under way on their own
 	pipes   int        // pipelines under way
-	waiting []*gathered
+	waiting []W
 }
 
 // gathered is a read that waits for its pipeline.
@@ -47,8 +47,8 @@ type gathered struct {
 	done  chan struct{} // one slot: the reply is in cmd
 }
 
-// alone reports whether a read may go its own way; then back must follow.
-func (g *gather) alone() bool {
+// alone reports whether a call may go its own way; then back must follow.
+func (g *gather[W]) alone() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.lone >= gatherLone || g.pipes > 0 {
@@ -58,10 +58,40 @@ func (g *gather) alone() bool {
 	return true
 }
 
-func (g *gather) back() {
+func (g *gather[W]) back() {
 	g.mu.Lock()
 	g.lone--
 	g.mu.Unlock()
+}
+
+// await makes w part of the next pipeline, and reports whether the caller must
+// see to it that one begins.
+func (g *gather[W]) await(w W) (begin bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = append(g.waiting, w)
+	if g.pipes == 0 || g.pipes < gatherPipes && len(g.waiting) >= gatherFull {
+		g.pipes++
+		return true
+	}
+	return false
+}
+
+// take moves the oldest of those who wait to batch. If nobody waits the pipeline
+// of the caller is over.
+func (g *gather[W]) take(batch []W) []W {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.waiting), gatherMost)
+	if n == 0 {
+		g.pipes--
+		return batch
+	}
+	batch = append(batch, g.waiting[:n]...)
+	rest := copy(g.waiting, g.waiting[n:])
+	clear(g.waiting[rest:])
+	g.waiting = g.waiting[:rest]
+	return batch
 }
 
 // readGathered is a read that is sent together with others.
@@ -85,7 +115,9 @@ func (r *Redis) readGathered(ctx context.Context, s *shard, key string, limit in
 	}
 	cmd := newRange(ctx, key, limit+maxMeta+1)
 	w.cmd, w.since = cmd, time.Now()
-	s.await(w)
+	if s.gather.await(w) {
+		r.tasks.Go(s.sendGathered) // w's read holds one of tasks: Close waits for both
+	}
 	select {
 	case <-w.done:
 	case <-ctx.Done():
@@ -98,18 +130,6 @@ func (r *Redis) readGathered(ctx context.Context, s *shard, key string, limit in
 		err = classify(err).wrap(err, false)
 	}
 	return rep, err
-}
-
-// await makes w part of the next pipeline.
-func (s *shard) await(w *gathered) {
-	g := &s.gather
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting = append(g.waiting, w)
-	if g.pipes == 0 || g.pipes < gatherPipes && len(g.waiting) >= gatherFull {
-		g.pipes++
-		s.r.tasks.Go(s.sendGathered) // w's read holds one of tasks: Close waits for both
-	}
 }
 
 // sendGathered sends pipelines until nobody waits.
@@ -130,23 +150,6 @@ func (s *shard) sendGathered() {
 			w.done <- struct{}{}
 		}
 	}
-}
-
-// take moves the oldest of those who wait to batch. If nobody waits the pipeline
-// of the caller is over.
-func (g *gather) take(batch []*gathered) []*gathered {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := min(len(g.waiting), gatherMost)
-	if n == 0 {
-		g.pipes--
-		return batch
-	}
-	batch = append(batch, g.waiting[:n]...)
-	rest := copy(g.waiting, g.waiting[n:])
-	clear(g.waiting[rest:])
-	g.waiting = g.waiting[:rest]
-	return batch
 }
 
 // sendPipeline runs cmds in one round trip, each with its own result. Those who

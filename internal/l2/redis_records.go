@@ -73,6 +73,22 @@ func (r *Redis) change(ctx context.Context, sc *script, key string, msg []byte, 
 	return r.eval(ctx, sc, key, true, r.withHead(msg, args)...)
 }
 
+// changeGathered is change, together with others that are made at the same time.
+func (r *Redis) changeGathered(ctx context.Context, sc *script, key string, msg []byte, args ...any) (any, error) {
+	s, join := r.joins(ctx, key, len(msg))
+	if !join {
+		if s != nil {
+			defer s.writes.back()
+		}
+		return r.change(ctx, sc, key, msg, args...)
+	}
+	if mutant.On(mutant.PublishFirst) || mutant.On(mutant.PublishApart) {
+		defer r.publishApart(ctx, &msg)()
+	}
+	a := s.gatherWrite(r.changeOrder(sc, key, msg, args...))
+	return a.value, a.err
+}
+
 func (r *Redis) withHead(msg []byte, args []any) []any {
 	all := append(make([]any, 0, 3+len(args)), r.opt.Channel, bytesOf(msg), be(NewVersion()))
 	return append(all, args...)
@@ -213,6 +229,15 @@ func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byt
 	// The record's version serves a placeholder, too: one of the two is stored.
 	version := rec[offVersion : offVersion+8]
 	args := r.own([]any{r.opt.Channel, bytesOf(msg), version, rec, millis(ttl), int64(0)})
+	s, join := r.joins(ctx, key, len(rec)+len(msg))
+	if join {
+		a := s.gatherWrite(order{key: key, script: sc, args: args, write: true, deadline: true})
+		code, err = intOf(a.value, a.err)
+		return code, a.deadline, err
+	}
+	if s != nil {
+		defer s.writes.back()
+	}
 	code, err = perform(ctx, r, key, true, func(ctx context.Context, s *shard) (int64, error) {
 		deadline, err := s.deadline(ctx)
 		if err != nil {
@@ -254,7 +279,7 @@ func (r *Redis) Delete(ctx context.Context, key string, opt DeleteOptions, msg [
 	if err := opt.check(); err != nil {
 		return DeleteResult{}, err
 	}
-	n, err := intOf(r.change(ctx, r.scripts.del, key, msg, deleteArgs(opt)...))
+	n, err := intOf(r.changeGathered(ctx, r.scripts.del, key, msg, deleteArgs(opt)...))
 	if err != nil {
 		return DeleteResult{}, err
 	}

@@ -21,7 +21,8 @@ type shard struct {
 	node    atomic.Pointer[redis.Client] // bounded copy of source; nil: not known yet
 	breaker *breaker.Breaker
 	clock   clock
-	gather  gather
+	gather  gather[*gathered]
+	writes  gather[*gatheredWrite]
 	kick    chan struct{} // asks watch to look at once
 	ctx     context.Context
 	stop    context.CancelFunc
