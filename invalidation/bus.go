@@ -42,7 +42,9 @@ type Subscription interface {
 	// Renew drops the link and builds another one, in the background. It is for
 	// an owner that has evidence of its own that the link hears nothing, such as
 	// the absence of its own beats: a demoted master and a forgotten cluster
-	// node answer every PING. Without a link, or after Close, it does nothing.
+	// node answer every PING. Without a link it ends the pause before the next
+	// one, for an owner that knows that the server is back. After Close it does
+	// nothing.
 	Renew()
 	// Close ends the subscription and waits for its goroutines, at most about
 	// two seconds whatever the network does. No call of the handler begins after

@@ -125,6 +125,7 @@ func (r *Redis) Subscribe(h Handler) (Subscription, error) {
 		bus:     r,
 		cancel:  cancel,
 		closing: closing{done: make(chan struct{})},
+		retry:   make(chan struct{}, 1),
 		out:     delivery{handler: h, logger: r.opt.Logger, limit: newerEvery},
 	}
 	go s.run(ctx)

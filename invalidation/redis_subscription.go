@@ -16,6 +16,7 @@ type redisSubscription struct {
 	out     delivery
 	cancel  context.CancelFunc
 	closing closing
+	retry   chan struct{} // one slot: asks for a link soon
 
 	mu   sync.Mutex // guards link
 	link *link      // nil: none
@@ -29,7 +30,7 @@ func (s *redisSubscription) run(ctx context.Context) {
 	defer close(s.closing.done)
 	defer dials.wait()
 	defer s.out.update(func(st *SubscriptionStats) { st.Confirmed = false })
-	relink(ctx, &s.bus.opt, func() time.Duration { return s.serve(ctx, dials) }, func(pause time.Duration) {
+	relink(ctx, &s.bus.opt, s.retry, func() time.Duration { return s.serve(ctx, dials) }, func(pause time.Duration) {
 		s.out.update(func(st *SubscriptionStats) { st.BackoffFor = pause })
 	})
 }
@@ -108,8 +109,9 @@ func (s *redisSubscription) answered(sent time.Time) {
 // Stats describes the subscription now.
 func (s *redisSubscription) Stats() SubscriptionStats { return s.out.snapshot() }
 
-// Renew cuts the link. The backoff between links holds here too.
+// Renew cuts the link, and ends the pause before the next one.
 func (s *redisSubscription) Renew() {
+	signal(s.retry)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != nil {

@@ -287,6 +287,22 @@ func TestRedis_aDeadPortIsTriedWithBackoff(t *testing.T) {
 	assert.False(t, sub.Stats().Confirmed)
 }
 
+// An owner that knows that the server is back need not wait for the pause to end.
+func TestRedis_Renew_endsAPause(t *testing.T) {
+	srv := redistest.Start(t)
+	srv.Stop()
+	o := quick()
+	o.MinBackoff, o.MaxBackoff = 30*time.Second, time.Hour
+	r := newRecorder(t)
+	sub, err := newRedis(t, srv.Client(t), o).Subscribe(r)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, sub.Close()) }()
+	require.Eventually(t, func() bool { return sub.Stats().BackoffFor > 0 }, patience, time.Millisecond)
+	srv.Restart()
+	sub.Renew()
+	r.awaitGap(0, invalidation.GapSubscribed)
+}
+
 // NOPERM is told once and then there is silence: the link is rebuilt until the
 // permission is there.
 func TestRedis_aRefusedSubscriptionIsTriedAgain(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 
 // relink calls serve, which makes a link and returns for how long it stood, again
 // and again until ctx ends. The pauses between grow while links fail; pausing is
-// told each.
-func relink(ctx context.Context, opt *RedisOptions, serve func() time.Duration, pausing func(time.Duration)) {
+// told each. retry ends a pause.
+func relink(ctx context.Context, opt *RedisOptions, retry <-chan struct{}, serve func() time.Duration, pausing func(time.Duration)) {
 	wait := &backoff.ExponentialBackOff{
 		InitialInterval:     opt.MinBackoff,
 		RandomizationFactor: 0.5,
@@ -31,8 +31,9 @@ func relink(ctx context.Context, opt *RedisOptions, serve func() time.Duration, 
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
+		case <-retry:
 		case <-ctx.Done():
-			timer.Stop()
 		}
+		timer.Stop()
 	}
 }

@@ -49,7 +49,7 @@ func (s *trackedServer) run() {
 	dials := newDialing()
 	defer dials.wait()
 	defer s.cancel()
-	relink(s.ctx, &s.of.tracking.opt, func() time.Duration { return s.serve(dials) }, func(time.Duration) {})
+	relink(s.ctx, &s.of.tracking.opt, nil, func() time.Duration { return s.serve(dials) }, func(time.Duration) {})
 }
 
 // serve makes one link and reads from it until it ends. It returns for how long

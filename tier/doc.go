@@ -210,6 +210,14 @@
 //	wall clock jumps                nothing: only monotonic clocks    nothing
 //	                                and the clock of Redis are used
 //
+// When Redis is back, what L1 holds is not fresh and comes back as it is asked for.
+// That is bounded, however many nodes there are: at most six commands for each node
+// and key in use, beside the ten a second with which a node watches Redis; no load of
+// what Redis still has, else one for each key in the fleet. Nodes notice at different
+// moments within half a second, and each hears again, as a rule, some 50 ms after
+// Redis has answered it; until then each of its reads asks Redis, but what many ask
+// for at once is asked once.
+//
 // # Proof
 //
 // The promises and the rows above are held by these tests, among others. The
@@ -228,7 +236,7 @@
 //	Redis hangs                     TestFailOpen_frozen
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
-//	Redis restarted empty           TestFailure_restartedEmpty
+//	Redis restarted empty           TestFailure_restartedEmpty, TestFailure_fleetReconnects
 //	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
 //	a message is lost               TestBoundedStaleness_lostMessage
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors

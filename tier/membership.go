@@ -28,6 +28,7 @@ type member struct {
 	_          [56]byte
 
 	beatNow   chan struct{} // one slot: asks for a beat out of turn
+	relink    chan struct{} // one slot: Redis is back, and the subscription should be
 	heardOnce chan struct{} // closed at the first proof
 	once      sync.Once
 
@@ -55,7 +56,7 @@ type ownBeat struct {
 func newMember(n *Node) *member {
 	m := &member{
 		node: n, heardOnce: make(chan struct{}), beatNow: make(chan struct{}, 1),
-		origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]chan struct{}),
+		relink: make(chan struct{}, 1), origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]chan struct{}),
 	}
 	m.tracker = invalidation.NewTracker(m.origin)
 	if !n.remote() {
@@ -246,6 +247,12 @@ func (m *member) beat() {
 			return
 		case <-m.beatNow:
 			next = time.Now()
+		case <-m.relink:
+			// Each read costs a round trip until the node hears again: it does not
+			// sit out the pause that grew while Redis was away.
+			if !m.node.sub.Stats().Confirmed {
+				m.node.sub.Renew()
+			}
 		case <-ticker.C:
 			m.missing(m.tracker.Tick(time.Now()))
 		}

@@ -171,13 +171,19 @@ func (n *Node) attach() error {
 	n.bus = bus
 	store, err := l2.NewRedis(client, l2.RedisOptions{
 		Channel: channel, Timeout: n.cfg.Timeout, Logger: n.log,
-		Events: l2.Events{Up: n.payer.wake, Restarted: n.member.restarted},
+		Events: l2.Events{Up: n.redisUp, Restarted: n.member.restarted},
 	})
 	if err != nil {
 		return errors.Join(err, n.closeClient())
 	}
 	n.store = store
 	return nil
+}
+
+// redisUp is called when a server of Redis is back.
+func (n *Node) redisUp() {
+	n.payer.wake()
+	signal(n.member.relink)
 }
 
 // publishLocal delivers what the in-process store publishes.

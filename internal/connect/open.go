@@ -28,6 +28,7 @@ func (t Target) Open(timeout time.Duration) (redis.UniversalClient, error) {
 		o.ContextTimeoutEnabled = true
 		o.MaintNotificationsConfig = noMaintNotifications()
 		t.settle(timeout, limits{&o.MaxRetries, &o.DialerRetries, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout})
+		o.Dialer = steadily(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
 		return redis.NewClient(&o), nil
 	case Cluster:
 		o := *t.cluster
@@ -35,12 +36,14 @@ func (t Target) Open(timeout time.Duration) (redis.UniversalClient, error) {
 		o.ContextTimeoutEnabled = true
 		o.MaintNotificationsConfig = noMaintNotifications()
 		t.settle(timeout, limits{&o.MaxRetries, &o.DialerRetries, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout})
+		o.Dialer = steadily(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
 		return redis.NewClusterClient(&o), nil
 	case Sentinel:
 		o := *t.failover
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.ContextTimeoutEnabled = true
 		t.settle(timeout, limits{&o.MaxRetries, &o.DialerRetries, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout})
+		o.Dialer = steadily(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
 		return redis.NewFailoverClient(&o), nil
 	}
 	return nil, errors.New("connect: the zero Target has nothing to open; use Parse")

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,4 +207,18 @@ func TestOpen_triesOnce(t *testing.T) {
 	wg.Wait()
 	assert.EqualValues(t, 1, accepted.Load())
 	assert.Error(t, client.Set(t.Context(), "k", "v", 0).Err(), "nobody is there")
+}
+
+// After more failed dials than it has room for connections, a client works again
+// as soon as Redis does: go-redis alone would wait for up to a second.
+func TestTarget_Open_dialsAgainAtOnce(t *testing.T) {
+	srv := redistest.Start(t)
+	client := open(t, srv.URL()+"?pool_size=2", time.Second)
+	require.NoError(t, client.Ping(t.Context()).Err())
+	srv.Stop()
+	for range 6 {
+		require.ErrorIs(t, client.Ping(t.Context()).Err(), syscall.ECONNREFUSED)
+	}
+	srv.Restart()
+	assert.NoError(t, client.Ping(t.Context()).Err())
 }

@@ -56,6 +56,7 @@ type Redis struct {
 	// gathered is kept here, not in the package: it holds channels, which belong to
 	// the testing/synctest bubble that made them.
 	gathered sync.Pool
+	firsts   sync.Pool // maps for sendGathered, empty
 
 	ctx    context.Context // of the store's goroutines
 	cancel context.CancelFunc

@@ -3,6 +3,7 @@ package l2
 import (
 	"context"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,8 +44,17 @@ type gather[W any] struct {
 // gathered is a read that waits for its pipeline.
 type gathered struct {
 	cmd   onceString
+	asked asked
+	first *gathered // of the same pipeline, that asks the same; nil: none
 	since time.Time
 	done  chan struct{} // one slot: the reply is in cmd
+}
+
+// asked is what a read wants. Those of one pipeline that want the same are sent
+// once: when Redis is back, or a popular value has gone, everybody asks for it.
+type asked struct {
+	key   string
+	bytes int
 }
 
 // alone reports whether a call may go its own way; then back must follow.
@@ -95,36 +105,15 @@ func (g *gather[W]) take(batch []W) []W {
 }
 
 // readGathered is a read that is sent together with others.
-//
-// It has no timer of its own: its pipeline ends in time for the oldest of those
-// in it. What the server did is reported to the breaker once for all of them.
 func (r *Redis) readGathered(ctx context.Context, s *shard, key string, limit int) (Reply, error) {
-	if ctx.Err() != nil {
-		return Reply{}, cutShort(ctx)
-	}
-	if err := r.enter(); err != nil {
+	w, err := r.join(ctx, s, asked{key, limit + maxMeta + 1})
+	if err != nil {
 		return Reply{}, err
 	}
-	defer r.tasks.Done()
-	if s.breaker.Open() {
-		return Reply{}, s.unavailable()
+	cmd, err := r.leave(ctx, w)
+	if err != nil {
+		return Reply{}, err
 	}
-	w, _ := r.gathered.Get().(*gathered)
-	if w == nil {
-		w = &gathered{done: make(chan struct{}, 1)}
-	}
-	cmd := newRange(ctx, key, limit+maxMeta+1)
-	w.cmd, w.since = cmd, time.Now()
-	if s.gather.await(w) {
-		r.tasks.Go(s.sendGathered) // w's read holds one of tasks: Close waits for both
-	}
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		return Reply{}, cutShort(ctx) // w is the pipeline's
-	}
-	w.cmd = onceString{}
-	r.gathered.Put(w)
 	rep, err := replyOf(cmd, cmd.Err(), key, limit)
 	if err != nil {
 		err = classify(err).wrap(err, false)
@@ -132,20 +121,84 @@ func (r *Redis) readGathered(ctx context.Context, s *shard, key string, limit in
 	return rep, err
 }
 
+// join makes a read part of the next pipeline of s. Every nil error must be
+// followed by leave.
+//
+// The read has no timer of its own: its pipeline ends in time for the oldest of
+// those in it. What the server did is reported to the breaker once for all of
+// them.
+func (r *Redis) join(ctx context.Context, s *shard, what asked) (*gathered, error) {
+	if ctx.Err() != nil {
+		return nil, cutShort(ctx)
+	}
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	if s.breaker.Open() {
+		r.tasks.Done()
+		return nil, s.unavailable()
+	}
+	w, _ := r.gathered.Get().(*gathered)
+	if w == nil {
+		w = &gathered{done: make(chan struct{}, 1)}
+	}
+	w.cmd, w.asked, w.since = newRange(ctx, what.key, what.bytes), what, time.Now()
+	if s.gather.await(w) {
+		r.tasks.Go(s.sendGathered) // w's read holds one of tasks: Close waits for both
+	}
+	return w, nil
+}
+
+// leave waits for the reply, which has the error of the server, or for the end
+// of ctx, which is the error returned.
+func (r *Redis) leave(ctx context.Context, w *gathered) (onceString, error) {
+	defer r.tasks.Done()
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return onceString{}, cutShort(ctx) // w is the pipeline's
+	}
+	cmd := w.cmd
+	w.cmd, w.asked = onceString{}, asked{}
+	r.gathered.Put(w)
+	return cmd, nil
+}
+
 // sendGathered sends pipelines until nobody waits.
+//
+// A reply that several wait for was asked for after all of them had begun, so
+// that it is to each what a reply of its own would be.
 func (s *shard) sendGathered() {
 	batch := make([]*gathered, 0, gatherMost)
 	cmds := make([]redis.Cmder, 0, gatherMost)
+	first, _ := s.r.firsts.Get().(map[asked]*gathered)
+	if first == nil {
+		first = make(map[asked]*gathered, gatherMost)
+	}
 	for {
 		batch = s.gather.take(batch[:0])
 		if len(batch) == 0 {
+			s.r.firsts.Put(first)
 			return
 		}
 		cmds = cmds[:0]
 		for _, w := range batch {
-			cmds = append(cmds, w.cmd)
+			if w.first = first[w.asked]; w.first == nil {
+				first[w.asked] = w
+				cmds = append(cmds, w.cmd)
+			}
 		}
+		clear(first)
 		s.sendPipeline(cmds, batch[0].since.Add(s.r.opt.Timeout))
+		for _, w := range batch {
+			if w.first != nil {
+				// A copy, since a codec may use the memory of what it decodes; made
+				// before anyone has it.
+				w.cmd.SetVal(strings.Clone(w.first.cmd.Val()))
+				w.cmd.SetErr(w.first.cmd.Err())
+				w.first = nil
+			}
+		}
 		for _, w := range batch {
 			w.done <- struct{}{}
 		}

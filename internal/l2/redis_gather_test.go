@@ -150,6 +150,50 @@ func TestGather_sharesRoundTrips(t *testing.T) {
 	assert.LessOrEqual(t, count.trips.Load(), int64(most))
 }
 
+// What many ask for at once is asked once, and each has a copy of its own. That is
+// so for plain reads, and for those of a node that does not hear the others, which
+// need the version of the cache as well.
+func TestGather_sameReadIsSentOnce(t *testing.T) {
+	srv := redistest.Start(t)
+	r := newRedisStore(t, srv.Client(t), RedisOptions{Timeout: 10 * time.Second})
+	_, err := r.Set(t.Context(), "k", record("k", "value"), 0, nil)
+	require.NoError(t, err)
+	version, err := r.Marker(t.Context(), "m", 0, nil)
+	require.NoError(t, err)
+	for name, read := range map[string]func() (Reply, error){
+		"plain": func() (Reply, error) { return r.Read(t.Context(), "k", limit) },
+		"with a marker": func() (Reply, error) {
+			reads, marked := r.ReadMany(t.Context(), []string{"k"}, limit, Marks{Marker: "m"})
+			assert.NoError(t, marked.Err)
+			assert.Equal(t, version, marked.Version)
+			return reads[0].Reply, reads[0].Err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const readers = 500
+			before := srv.Calls("getrange")
+			srv.Freeze() // so that they meet
+			var wg sync.WaitGroup
+			var met atomic.Int64
+			for range readers {
+				wg.Go(func() {
+					met.Add(1)
+					rep, err := read()
+					assert.NoError(t, err)
+					assert.Equal(t, "value", string(rep.Record.Payload))
+					clear(rep.Record.Payload) // as a codec may that decrypts in place
+				})
+			}
+			assert.Eventually(t, func() bool { return met.Load() == readers }, 10*time.Second, time.Millisecond)
+			srv.Thaw()
+			wg.Wait()
+			// Two commands a pipeline, and for those that went alone.
+			const most = 2 * (gatherLone + gatherPipes + 2*readers/gatherFull + 1)
+			assert.LessOrEqual(t, srv.Calls("getrange")-before, int64(most))
+		})
+	}
+}
+
 // A lone read is sent as it comes.
 func TestGather_aLoneReadIsNotGathered(t *testing.T) {
 	r := newRedisStore(t, redistest.Start(t).Client(t), RedisOptions{})

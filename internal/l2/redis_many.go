@@ -8,8 +8,16 @@ import (
 )
 
 // ReadMany implements Store: a GETRANGE for each key and for the marker,
-// a script for each book.
+// a script for each book. One key with a marker, what a node reads that does not
+// hear the others, shares pipelines like Read.
 func (r *Redis) ReadMany(ctx context.Context, keys []string, limit int, marks Marks) ([]Read, Marked) {
+	if len(keys) == 1 && marks.Marker != "" && len(marks.Books) == 0 && !r.loose && checkKey(keys[0]) == nil && checkLimit(limit) == nil {
+		s := r.shardFor(keys[0])
+		if !s.gather.alone() {
+			return r.readMarked(ctx, s, keys[0], limit, marks.Marker)
+		}
+		defer s.gather.back()
+	}
 	bad := checkLimit(limit)
 	orders := make([]order, 0, len(keys)+1+len(marks.Books))
 	for _, key := range keys {
@@ -38,6 +46,24 @@ func (r *Redis) ReadMany(ctx context.Context, keys []string, limit int, marks Ma
 	m.Books = make([]BookState, len(marks.Books))
 	for i, b := range marks.Books {
 		m.Books[i] = bookState(b.Book, len(b.Tags), answers[i])
+	}
+	return reads, m
+}
+
+// readMarked reads a key and a marker, each together with others.
+func (r *Redis) readMarked(ctx context.Context, s *shard, key string, limit int, marker string) ([]Read, Marked) {
+	var m Marked
+	w, err := r.join(ctx, r.shardFor(marker), asked{marker, markerLimit})
+	reads := make([]Read, 1)
+	reads[0].Reply, reads[0].Err = r.readGathered(ctx, s, key, limit)
+	var cmd onceString
+	if err == nil {
+		cmd, err = r.leave(ctx, w)
+	}
+	if err == nil {
+		m.Version, m.Err = markerOf(cmd, cmd.Err())
+	} else {
+		m.Err = err
 	}
 	return reads, m
 }
