@@ -372,7 +372,7 @@ func TestNode_Close_isFinal(t *testing.T) {
 // Close while everything is in use: no panic, no deadlock, no leak.
 func TestNode_Close_underLoad(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg tier.Config) {
-		for range 20 {
+		for range 6 {
 			n, err := tier.Open(t.Context(), cfg)
 			require.NoError(t, err)
 			c := cache(t, n, tier.Options[row]{})
