@@ -107,9 +107,12 @@ const (
 	opDeleteVersioned
 	opExpire
 	opInvalidateTags
+	opGetMany
+	opGetOrSetMany
+	opSetMany
 )
 
-var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale", "Update", "SetVersioned", "DeleteVersioned", "Expire", "InvalidateTags"}
+var names = []string{"Get", "Lookup", "Exists", "TTL", "GetOrSet", "Fetch", "Delete", "DeletePrefix", "Node.DeletePrefix", "Clear", "Set", "Fill.Stale", "Update", "SetVersioned", "DeleteVersioned", "Expire", "InvalidateTags", "GetMany", "GetOrSetMany", "SetMany"}
 
 // What voids many keys at once is rare: it would hide what happens to single ones.
 var operations = []operation{
@@ -119,6 +122,8 @@ var operations = []operation{
 	{500, (*client).ttl},
 	{50_000, (*client).getOrSet},
 	{3_000, (*client).fetch},
+	{2_000, (*client).getMany},
+	{4_000, (*client).getOrSetMany},
 	{3_000, (*client).delete},
 	{300, (*client).deleteSeveral},
 	{10, (*client).deletePrefix},
@@ -127,6 +132,7 @@ var operations = []operation{
 	{1_200, (*client).setOwned},
 	{300, (*client).deleteOwned},
 	{700, (*client).setLast},
+	{300, (*client).setMany},
 	{2_000, (*client).update},
 	{800, (*client).setVersioned},
 	{400, (*client).deleteVersioned},
