@@ -342,6 +342,32 @@ func TestReadYourWrites_versionFromBeforeAClear(t *testing.T) {
 	never(t, "a value from before the Clear is served", serves(t, p.b, "k", 1))
 }
 
+// BoundedStaleness: a node that learns of a Clear from a record, before the
+// message of it comes, obeys it at once. The message is no news to it then.
+func TestBoundedStaleness_clearLearnedBeforeItsMessage(t *testing.T) {
+	reads := map[string]func(c *tier.Cache[row]){
+		"Get":     func(c *tier.Cache[row]) { c.Get(context.Background(), "new") },
+		"GetMany": func(c *tier.Cache[row]) { c.GetMany(context.Background(), []string{"new", "newer"}) },
+	}
+	for name, read := range reads {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, tier.Config{Heartbeat: 5 * time.Second})
+			require.NoError(t, p.a.Set(t.Context(), "old", row{Key: "old", Version: 1}, 0))
+			inL1(t, p.b, "old", 1)
+			received := p.nb.Stats().Bus.Received
+			p.pb.Freeze(redistest.PubSub, redistest.ToClient)
+			require.NoError(t, p.a.Clear(t.Context()))
+			require.NoError(t, p.a.Set(t.Context(), "new", row{Key: "new", Version: 2}, 0))
+			read(p.b)
+			require.Equal(t, received, p.nb.Stats().Bus.Received, "void: the message came first")
+			assert.False(t, serves(t, p.b, "old", 1)(), "served although the node knows of the Clear")
+			p.pb.Thaw(redistest.PubSub)
+			await(t, "the message", 5*time.Second, func() bool { return p.nb.Stats().Bus.Received > received })
+			never(t, "a value from before the Clear is served", serves(t, p.b, "old", 1))
+		})
+	}
+}
+
 // zombies are connections that fail a write with a certain text in it at once,
 // and send it when they are told to: as a socket does whose program gave up.
 type zombies struct {

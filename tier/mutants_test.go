@@ -72,6 +72,7 @@ var finders = []finder{
 	{mutant.NoBaseline, "invalidation", "TestTracker_olderNodesShareOneGap", ""},
 	{mutant.SharedID, "tier", "TestBoundedStaleness_otherNodeObeysEveryChange", "standalone"},
 	{mutant.ClearLastWins, "tier", "TestReadYourWrites_versionFromBeforeAClear", ""},
+	{mutant.LearnsOnly, "tier", "TestBoundedStaleness_clearLearnedBeforeItsMessage", "cluster"},
 	{mutant.NoVersion, "tier", "TestCache_Clear_voidsEverythingInTheCacheAlone", "standalone"},
 
 	{mutant.NoJournal, "tier", "TestNothingForgotten_deleteDuringAnOutageIsReplayed", "standalone"},

@@ -203,15 +203,21 @@ func (c *Cache[T]) learnVersion(ctx context.Context) (uint64, error) {
 	return c.tookVersion(ticket, floor, version), nil
 }
 
-// tookVersion remembers a version that was read. One that went back (a
-// failover to a server that had not heard of the last Clear) means that a Clear
-// was lost: it is owed again.
+// tookVersion remembers a version that was read. A higher one than was known
+// voids what L1 holds: its message is on its way or lost, and brings no news when
+// it comes. One that went back (a failover to a server that had not heard of the
+// last Clear) means that a Clear was lost: it is owed again.
 func (c *Cache[T]) tookVersion(ticket, floor, version uint64) uint64 {
 	if version < floor {
 		c.node.owe(journal.Debt{Scope: journal.Clear, Cache: c.name}, fmt.Errorf("version %d of the cache went back to %d", floor, version))
 		c.fence.Void()
 	}
-	return c.cell.learn(ticket, version)
+	use, news := c.cell.learn(ticket, version)
+	if news && !mutant.On(mutant.LearnsOnly) {
+		c.fence.Void()
+		c.voided.signal()
+	}
+	return use
 }
 
 // payloadLimit is how many bytes of payload are read: more than MaxValueBytes

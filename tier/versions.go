@@ -58,16 +58,26 @@ func (c *versionCell) begin() (ticket, floor uint64) {
 	return c.forgets.Load(), c.highest
 }
 
-// learn takes a version read from Redis, and returns the one to use now.
-func (c *versionCell) learn(ticket, version uint64) uint64 {
-	version, _ = c.learnAt(ticket, version)
-	return version
+// learn takes a version read from Redis, and returns the one to use now, and
+// whether it is higher than one that was known: what was stored before is then
+// void.
+func (c *versionCell) learn(ticket, version uint64) (use uint64, news bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news = c.highest != 0 && version > c.highest
+	use, _ = c.learnLocked(ticket, version)
+	return use, news
 }
 
-// learnAt is learn, with moves as of the same moment.
+// learnAt takes a version read from Redis, and returns the one to use now, with
+// moves as of the same moment.
 func (c *versionCell) learnAt(ticket, version uint64) (use, moves uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.learnLocked(ticket, version)
+}
+
+func (c *versionCell) learnLocked(ticket, version uint64) (use, moves uint64) {
 	if version > c.highest || mutant.On(mutant.ClearLastWins) {
 		c.highest = version
 		c.moves.Add(1)

@@ -79,6 +79,7 @@ const (
 	NoBaseline    ID = "no-baseline"     // what an older node sent before its first beat was heard is taken for heard
 	SharedID      ID = "shared-id"       // all nodes have one id, and take messages of others for their own
 	ClearLastWins ID = "clear-last-wins" // the version of a cache that was heard of last is believed, not the highest
+	LearnsOnly    ID = "learns-only"     // a higher version of the cache that was read voids nothing in L1
 	NoVersion     ID = "no-version"      // records of an older version of the cache are believed
 )
 
@@ -100,7 +101,7 @@ func All() []ID {
 		BeginUnpublished, BeginTakesOver, EndRegardless, DeleteOpens, SetOpens, NoSourceCompare, NoTombstone, ReplayUnversioned,
 		VoidFallback,
 		TagUnread, NoTagTie, NoTagFlights, TagAfterLoad,
-		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, NoVersion,
+		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, LearnsOnly, NoVersion,
 		NoJournal, NoPoison, PayUnheard, OverflowForgets, NotBeforeIgnored,
 	}
 }
