@@ -58,6 +58,8 @@
 //   - S5. Whatever exceeds a bound (excused numbers, open numbers, holes,
 //     origins) ends in a gap, never in silence.
 //
+// All of it within [Unnoticed] after the message was confirmed.
+//
 // Excusing is sound because a number is excused only when its sender still owes
 // the invalidation and will send it again under a new number.
 //
@@ -88,9 +90,9 @@
 //
 // # Not promised
 //
-//   - A message lost from an origin of which no beat has ever arrived, and which
-//     dies before the first one does, is not missed. An origin therefore beats
-//     once before its first message.
+//   - A message lost from an origin of which no beat has ever arrived is missed
+//     with the first one that does, however long after, and never if the origin dies
+//     before. An origin therefore beats once before its first message.
 //   - Who may publish on the channel may forge messages. A forged message causes
 //     misses; together with the loss of a real one it can hide that loss.
 //   - A one-way partition of the cluster bus that outlasts [SilenceRemembered] is

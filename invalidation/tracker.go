@@ -29,6 +29,16 @@ const (
 	overflowEvery = time.Second
 )
 
+// Unnoticed returns how long a loss can go unnoticed after its message was
+// confirmed, where beats are so far apart.
+//
+// The next beat claims the message. It may be lost as well, which leaves two
+// intervals, or three beats in a row, which is a silence after two. The rest is what
+// beats may be late in leaving (a third of Grace each) and in arriving (Grace), the
+// grace for the message itself, and what Tick may come late: a third of Grace, as
+// often as it is to be called.
+func Unnoticed(interval time.Duration) time.Duration { return 2*interval + 3*Grace }
+
 // Bounds of a [Tracker]. What they do not hold is a gap.
 const (
 	maxPeers       = 4096    // nodes known, far more than a fleet has

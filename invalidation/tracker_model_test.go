@@ -19,9 +19,8 @@ var (
 )
 
 // modelBound is how long after it was confirmed the loss of a message may go
-// unnoticed: two intervals of a second, twice the grace for lateness and silence,
-// a settling time for older nodes, and the steps of the schedule.
-const modelBound = 2*time.Second + 2*invalidation.Grace + 1250*time.Millisecond + 300*time.Millisecond
+// unnoticed.
+var modelBound = invalidation.Unnoticed(time.Second)
 
 // schedule is a fleet of origins and one receiver on a bus that loses, delays and
 // reorders. It knows what was lost and when, which the tracker has to find out.
@@ -33,7 +32,8 @@ type schedule struct {
 	tracker *invalidation.Tracker
 	nodes   []*modelNode
 	wire    []arrival
-	off     bool // the receiver has no subscription
+	off     bool      // the receiver has no subscription
+	dead    time.Time // when its bus notices, B4
 	gaps    []time.Time
 	reasons []invalidation.GapReason
 	lost    []loss
@@ -43,8 +43,9 @@ type modelNode struct {
 	origin   *invalidation.Origin
 	nextBeat time.Time
 	ops      []operation
-	heard    bool // a beat of it has arrived
-	leaving  bool // it begins nothing new
+	heard    bool      // a beat of it has arrived
+	known    time.Time // when the first one of all did
+	leaving  bool      // it begins nothing new
 	gone     bool
 }
 
@@ -177,6 +178,9 @@ func (s *schedule) receive() {
 		s.wire = s.wire[1:]
 		if a.m.Kind == invalidation.KindBeat {
 			a.from.heard = true
+			if a.from.known.IsZero() {
+				a.from.known = now
+			}
 		}
 		s.gap(s.tracker.Observe(a.m, now))
 	}
@@ -185,7 +189,7 @@ func (s *schedule) receive() {
 
 // cut takes the subscription away: what is under way is lost with it.
 func (s *schedule) cut() {
-	s.off = true
+	s.off, s.dead = true, time.Now().Add(2*time.Second)
 	s.wire = nil
 }
 
@@ -221,9 +225,11 @@ func (s *schedule) run() {
 		case s.faults && !s.off && s.random.IntN(1000) == 0:
 			s.cut()
 		}
-		if !s.off {
-			s.receive()
+		if s.off && !time.Now().Before(s.dead) {
+			s.gap(invalidation.GapSilent)
+			s.dead = time.Now().Add(time.Hour)
 		}
+		s.receive()
 	}
 	if s.off {
 		s.resubscribe()
@@ -245,6 +251,9 @@ func (s *schedule) check() {
 	for _, l := range s.lost {
 		if l.confirmed.IsZero() || !l.node.heard {
 			continue // still owed; or a node of which no beat ever came
+		}
+		if l.node.known.Sub(l.confirmed) > 2*time.Second {
+			continue // a newcomer whose first beats were lost, all of them
 		}
 		found := slices.ContainsFunc(s.gaps, func(at time.Time) bool {
 			return !at.Before(l.published) && at.Sub(l.confirmed) <= modelBound

@@ -51,8 +51,10 @@
 //   - BoundedStaleness. After Redis acknowledged a change, every other node stops
 //     serving the old value from L1 when the message arrives, and at the latest
 //     Δ = [NodeStats].MaxStaleness later, even if messages are lost silently:
-//     max(2 Heartbeat, 2 beat intervals) + 250 ms, by default 2.25 s up to 100
-//     nodes. A node that cannot prove that it hears does not serve L1 as fresh
+//     max(2 Heartbeat, 2 beat intervals + 750 ms), by default 2.75 s up to 100
+//     nodes. The interval is Heartbeat, or 20 ms for each node of the fleet if that
+//     is more, up to 100 nodes a second at most. The rest is what beats and messages
+//     may be late. A node that cannot prove that it hears does not serve L1 as fresh
 //     while Redis answers: it reads L2.
 //   - NothingForgotten. A change that Redis did not confirm (down, breaker open,
 //     timeout with unknown outcome) is kept and replayed as a deletion until
@@ -81,7 +83,7 @@
 //     memory. Messages carry no values.
 //
 // Less formally: once your call to Delete has returned, your process will not
-// see the old value again, and the others will not a moment later, or two
+// see the old value again, and the others will not a moment later, or three
 // seconds later if the network is against you; and no slow reader can put it
 // back.
 //
@@ -238,7 +240,7 @@
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
 //	Redis restarted empty           TestFailure_restartedEmpty, TestFailure_fleetReconnects
 //	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
-//	a message is lost               TestBoundedStaleness_lostMessage
+//	a message is lost               TestBoundedStaleness_lostMessage, TestBoundedStaleness_measured
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors
 //	loader panics                   TestCache_GetOrSet_panicReachesTheCallerAndFreesTheKey
 //	loader is slow                  TestSoftTimeout_answersInTimeAndTheLoadGoesOn

@@ -74,11 +74,11 @@ func (m *member) interval() time.Duration {
 	return invalidation.Interval(m.node.cfg.Heartbeat, m.tracker.Origins())
 }
 
-// maxStaleness is Δ of BoundedStaleness. With one server a proof of hearing is
-// at most maxSilence old. Across servers a lost message shows at the origin's
-// next beat but one at the latest, after the grace for what is under way.
+// maxStaleness is Δ of BoundedStaleness. With one server a proof of hearing is at
+// most maxSilence old. Across servers, and for a message that one server loses
+// alone, it is the numbers that tell.
 func (m *member) maxStaleness() time.Duration {
-	return max(m.maxSilence(), 2*m.interval()) + invalidation.Grace
+	return max(m.maxSilence(), invalidation.Unnoticed(m.interval()))
 }
 
 // Heard implements invalidation.Handler.
@@ -228,7 +228,8 @@ func (n *Node) applyOwnStore(s space, msg invalidation.Message) {
 	}
 }
 
-// tickEvery is how often the tracker looks at what should have arrived.
+// tickEvery is how often the tracker looks at what should have arrived, and by how
+// much a beat can be late in leaving. [invalidation.Unnoticed] counts with it.
 const tickEvery = invalidation.Grace / 3
 
 // beat publishes the node's beats until the node is closed, and looks after

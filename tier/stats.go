@@ -46,8 +46,8 @@ type NodeStats struct {
 	// ReconnectAttempts counts the probes sent while Redis did not answer.
 	ReconnectAttempts uint64
 	// MaxStaleness is Δ of BoundedStaleness with the settings and the fleet of
-	// now: max(2 heartbeats, 2 intervals between beats) plus the grace for
-	// messages under way.
+	// now: max(2 heartbeats, 2 intervals between beats + 750 ms), the latter for what
+	// beats and messages may be late.
 	MaxStaleness time.Duration
 
 	Background BackgroundStats
