@@ -50,7 +50,12 @@ const TTL = time.Hour
 // client returns a go-redis client with the pool that the concurrency of the
 // workloads calls for; the rest is go-redis' default.
 func client(env Env) *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: env.Addr, PoolSize: 64, ReadTimeout: 5 * time.Second})
+	return redis.NewClient(&redis.Options{Addr: env.Addr, PoolSize: poolSize, ReadTimeout: readTimeout})
 }
+
+const (
+	poolSize    = 64
+	readTimeout = 5 * time.Second
+)
 
 func key(env Env, k string) string { return env.Name + ":" + k }

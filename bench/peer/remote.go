@@ -33,13 +33,16 @@ type commands interface {
 // one pipeline.
 type goRedis[T any] struct {
 	env    Env
-	client *redis.Client
+	client redis.UniversalClient
 	read   commands
 	close  func() error
 }
 
 func newGoRedis[T any](env Env) (Cache[T], error) {
-	c := client(env)
+	var c redis.UniversalClient = client(env)
+	if len(env.Cluster) > 0 {
+		c = redis.NewClusterClient(&redis.ClusterOptions{Addrs: env.Cluster, PoolSize: poolSize, ReadTimeout: readTimeout})
+	}
 	return goRedis[T]{env, c, c, c.Close}, nil
 }
 
