@@ -40,7 +40,7 @@
 //   - A new value is not found until the queue has been applied, and may be turned
 //     away by then. So it is placed in the front table first, where the next Get
 //     finds it, and ristretto is asked only when it has left a window of a
-//     twentieth of the budget.
+//     thirtieth of the budget.
 //   - A TTL inside ristretto reads two clocks on a hit and sweeps under locks.
 //     Times stand in the entry instead; the policy evicts what nobody reads.
 //   - Its metrics cost as much as the hit. They are off.

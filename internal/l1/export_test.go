@@ -144,3 +144,6 @@ func NewStallable[T any](cfg Config) (s *Store[T], stall func() (release func())
 
 // Fence returns the fence that judges the entries.
 func (s *Store[T]) Fence() *fence.Fence { return s.fence }
+
+// MissPays is how many hits ristretto hears of for a miss.
+const MissPays = missPays

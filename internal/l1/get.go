@@ -23,7 +23,7 @@ import (
 func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
 	counts := s.guard.stripe()
 	if s.cache == nil {
-		counts.misses.Add(1)
+		counts.miss()
 		return nil, None
 	}
 	// Before all else: a read of the clock waits for the loads before it.
@@ -32,18 +32,18 @@ func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
 	fronted := e != nil
 	if !fronted {
 		if e = s.lookUp(counts, h, key); e == nil {
-			counts.misses.Add(1)
+			counts.miss()
 			return nil, None
 		}
 	}
 	state := s.judge(e, h, key, now, lease)
 	if state.Fresh() {
-		if n := counts.hits.Add(1); fronted && oneOf(sampleBits, n) {
+		if n := counts.hits.Add(1); fronted && (oneOf(sampleBits, n) || counts.spend()) {
 			s.tell(counts, h)
 		}
 		return e, state
 	}
-	counts.misses.Add(1)
+	counts.miss()
 	if fronted {
 		s.tell(counts, h)
 	}
@@ -103,6 +103,10 @@ func (s *Store[T]) lookUp(counts *stripe, h uint64, key string) *Entry[T] {
 		return nil
 	}
 	defer counts.leave()
+	// A miss does not count as an access until the value is there, see hand.
+	if _, ok := s.cache.GetTTL(h); !ok {
+		return nil
+	}
 	e, _ := s.cache.Get(h)
 	if e == nil || e.Key != key {
 		return nil
@@ -140,10 +144,11 @@ func (s *Store[T]) tell(counts *stripe, h uint64) {
 }
 
 // Ristretto admits and evicts by how often a key was asked for lately. It hears
-// of every miss, and of one in 2^sampleBits of the hits that the front table
-// serves, because to tell it costs as much as the rest of the hit. That is
-// enough: an entry that it lets go of for want of news is missed, heard of, and
-// comes back ahead of others. TestMeasure_hitRatio holds it to that.
+// of every value that is put, of so many hits as the misses pay for (spend), and of one in
+// 2^sampleBits of the other hits that the front table serves, because to tell it
+// costs as much as the rest of the hit. That is enough: an entry that it lets go of
+// for want of news is missed, heard of, and comes back ahead of others.
+// TestMeasure_hitRatio holds it to that.
 const (
 	sampleBits = 5
 	// displaceBits is how often an entry that is found in ristretto displaces

@@ -22,7 +22,32 @@ type guard struct {
 type stripe struct {
 	hits, misses  atomic.Uint64
 	entered, left atomic.Uint64 // calls into ristretto
-	_             [lineBytes - 32]byte
+	credit        atomic.Int64  // hits that ristretto is still to hear of, see spend
+	_             [lineBytes - 40]byte
+}
+
+// A miss pays for telling ristretto of the next hits: it has cost so much that they
+// cost little beside it, and where misses are many ristretto decides better about
+// them if it knows what is hit.
+const (
+	missPays   = 8
+	mostCredit = 8 * missPays
+)
+
+// miss counts one. Of two at once on a stripe one may pay nothing.
+func (s *stripe) miss() {
+	s.misses.Add(1)
+	s.credit.Store(min(s.credit.Load()+missPays, mostCredit))
+}
+
+// spend reports whether a hit has been paid for.
+func (s *stripe) spend() bool {
+	c := s.credit.Load()
+	if c <= 0 {
+		return false
+	}
+	s.credit.Store(c - 1)
+	return true
 }
 
 const (

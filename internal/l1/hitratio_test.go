@@ -61,6 +61,25 @@ func TestMeasure_hitRatioOfShortLivedKeys(t *testing.T) {
 	assert.Greater(t, ours, 0.6)
 }
 
+// A program that goes through more than there is room for, again and again, beside
+// what it asks for all the time: what is passed through once must not push out what
+// is kept, and ristretto must know what is hit.
+func TestMeasure_hitRatioOfLoops(t *testing.T) {
+	const gets, room = 400_000, 5000
+	rng := rand.New(rand.NewSource(1))
+	order := make([]int, gets)
+	for i, at := 0, 0; i < gets; i++ {
+		if at++; rng.Intn(3) == 0 {
+			order[i] = -1 - rng.Intn(room/4)
+		} else {
+			order[i] = at % (3 * room)
+		}
+	}
+	theirs, ours := ristrettoHits(t, order, room), storeHits(t, order, room)
+	t.Logf("ristretto %.2f %%, l1 %.2f %%", 100*theirs, 100*ours)
+	assert.GreaterOrEqual(t, ours, theirs-0.01)
+}
+
 // ristrettoHits is the share of hits that ristretto alone comes to. It waits
 // after each set, as one that loads from elsewhere does in effect.
 func ristrettoHits(t *testing.T, order []int, room int) float64 {
