@@ -202,7 +202,7 @@ func TestBoundedStaleness_messageAboutTagsLost(t *testing.T) {
 	na := open(t, tier.Config{URL: srv.URL(), Heartbeat: 100 * time.Millisecond})
 	nb := open(t, tier.Config{URL: proxy.URL(), Heartbeat: 100 * time.Millisecond})
 	b := cache(t, nb, tier.Options[row]{})
-	await(t, "a beat of the other node", 5*time.Second, func() bool { return nb.Stats().Bus.Nodes == 2 })
+	await(t, "a beat of the other node", 10*time.Second, func() bool { return nb.Stats().Bus.Nodes == 2 })
 	for i := range 5 {
 		require.NoError(t, b.Set(t.Context(), "k", row{Key: "k"}, 0, "tag"))
 		local(t, b, "k")
