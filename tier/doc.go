@@ -226,7 +226,7 @@
 // checker of histories tries all of them at once, under faults (make soak), and
 // each mechanism behind them was taken out to see that a test fails (make mutants).
 //
-//	ReadYourWrites                  TestReadYourWrites_stress, TestReadYourWrites_readDuringAChange
+//	ReadYourWrites                  TestReadYourWrites_stress, TestReadYourWrites_readDuringAChange, TestCluster_slotsMoveUnderTraffic
 //	NoStaleFill                     TestNoStaleFill_stress, TestNoStaleFill_replyBehindTheMessage
 //	BoundedStaleness                TestBoundedStaleness_otherNodeObeysEveryChange
 //	NothingForgotten                TestNothingForgotten_deleteDuringAnOutageIsReplayed
@@ -234,7 +234,7 @@
 //	FailOpen                        TestFailOpen_stopped, TestFailOpen_stampedeWithoutRedisLoadsOnce
 //	OneLoad                         TestOneLoad_acrossNodes, TestCache_GetOrSet_collapsesAStampede
 //	Untrusted                       TestUntrusted_foreignBytesUnderAKey, TestUntrusted_garbageOnTheChannel
-//	Redis refuses or is down        TestFailOpen_stopped, TestOpen_withoutRedisAttachesLater
+//	Redis refuses or is down        TestFailOpen_stopped, TestOpen_withoutRedisAttachesLater, TestCluster_masterReplaced, TestCluster_masterOfTheVersionAway
 //	Redis hangs                     TestFailOpen_frozen
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
