@@ -59,9 +59,10 @@ var errBracket = fmt.Errorf("%w: the placeholder of this Update could not be kep
 //
 // # Crash
 //
-// A process that dies in between leaves the placeholder. It ends after 5 s, and
-// the next read loads what the database holds: empty, never stale, in L2 and in
-// every L1. Compare [Cache.Delete] after a commit: the process that dies between
+// A process that dies in between leaves the placeholder. It ends after 5 s, or 5 s
+// after the last Update that began while it stood, and the next read loads what the
+// database holds: empty, never stale, in L2 and in every L1. Until then reads load,
+// and store nothing. Compare [Cache.Delete] after a commit: the process that dies between
 // the two leaves the old value for its TTL.
 //
 // If Redis cannot be reached when Update begins, commit runs all the same, without

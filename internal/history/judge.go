@@ -1,7 +1,9 @@
 package history
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -68,6 +70,9 @@ func (j *judge) gather() {
 			j.ops[key] = append(j.ops[key], int32(i))
 		}
 	}
+	for _, list := range j.ops {
+		slices.SortFunc(list, func(a, b int32) int { return cmp.Compare(j.h.Ops[a].Call, j.h.Ops[b].Call) })
+	}
 	j.loads = make([][]int32, len(j.h.Keys))
 	for i := range j.h.Loads {
 		key := j.h.Loads[i].Key
@@ -125,6 +130,7 @@ func (j *judge) floors(key int32) {
 	j.own = make([]floors, j.h.Nodes)
 	j.fleet = nil
 	var owed, all, made []Span
+	left := Never // until when what was left of a bracket stands, if any is left
 	for _, i := range j.ops[key] {
 		op := &j.h.Ops[i]
 		if op.Kind != Void && op.Kind != Store && op.Kind != Soften {
@@ -139,8 +145,12 @@ func (j *judge) floors(key int32) {
 		}
 		all = append(all, Span{op.Call, heard})
 		over := min(confirmed, heard)
-		if op.Bracket && op.Result != OK && over != Never {
+		if op.Bracket && over != Never && (op.Result != OK || left != Never && op.Call < left) {
+			// Brackets that begin before what was left of one is over keep it there.
 			over += Time(j.p.Bracket)
+			if left == Never || left < over {
+				left = over
+			}
 		}
 		made = append(made, Span{op.Call, over})
 		if op.Kind == Store && op.Result != OK {

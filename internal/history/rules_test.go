@@ -92,15 +92,28 @@ func broken() []brokenCase {
 			all(void(0, 900*ms, byDatabase), manyLoads)}, // the message may be late, but the lease is not
 		{"loads overlap after a change that was owed", history.OneLoad,
 			all(owed(void(0, 500*ms, byDatabase)), manyLoads)},
+		{"loads overlap after a bracket that left nothing", history.OneLoad,
+			all(bracket(void(0, 5000*ms, byDatabase)), manyLoadsAt(8000*ms))},
+		{"loads overlap when what was left of a bracket is over", history.OneLoad, all(
+			bracket(owed(void(0, 500*ms, byDatabase))), bracket(void(0, 6000*ms, byDatabase)), manyLoadsAt(8000*ms))},
 	}
 }
 
 // manyLoads overlap with those of another node.
-func manyLoads(s *script) {
-	for i := range history.Time(6) {
-		loaded(0, byDatabase, 1000*ms+i*200*ms, 1100*ms+i*200*ms)(s)
-		loaded(1, byDatabase, 1050*ms+i*200*ms, 1150*ms+i*200*ms)(s)
+func manyLoads(s *script) { manyLoadsAt(1000 * ms)(s) }
+
+func manyLoadsAt(from history.Time) func(*script) {
+	return func(s *script) {
+		for i := range history.Time(6) {
+			loaded(0, byDatabase, from+i*200*ms, from+100*ms+i*200*ms)(s)
+			loaded(1, byDatabase, from+50*ms+i*200*ms, from+150*ms+i*200*ms)(s)
+		}
 	}
+}
+
+// bracket makes the change of an Update of it.
+func bracket(change func(*script)) func(*script) {
+	return as(change, func(o *history.Op) { o.Bracket = true })
 }
 
 type keptCase struct {
@@ -149,7 +162,9 @@ func kept() []keptCase {
 		{"a load beside an old one", all(loaded(0, byDatabase, 1000*ms, 3000*ms), loaded(0, bySource, 1000*ms, 3000*ms), loaded(0, other, 1000*ms, 3000*ms),
 			loaded(0, byDatabase, 2000*ms, 2100*ms), loaded(0, bySource, 2000*ms, 2100*ms), loaded(0, other, 2000*ms, 2100*ms))},
 		{"loads of two nodes under what is left of a bracket", all(
-			as(owed(void(0, 500*ms, byDatabase)), func(o *history.Op) { o.Bracket = true }), manyLoads)},
+			bracket(owed(void(0, 500*ms, byDatabase))), manyLoads)},
+		{"also when other brackets have kept it there", all(
+			bracket(owed(void(0, 500*ms, byDatabase))), bracket(void(0, 5000*ms, byDatabase)), manyLoadsAt(8000*ms))},
 		{"a few loads overlap in the fleet", all(loaded(0, byDatabase, 1000*ms, 1100*ms), loaded(1, byDatabase, 1050*ms, 1150*ms))},
 	}
 }
