@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -135,4 +137,28 @@ func TestTable_readsForPeopleAndBenchstat(t *testing.T) {
 	assert.Contains(t, text.String(), "1.50")
 	tb.raw(&raw, &tb.rows[1], tb.rows[1].samples[0])
 	assert.Equal(t, "BenchmarkX/n=1/peer=b 7 150 ns/op\n", raw.String())
+}
+
+// A run replaces what stands between the marks of the README, and nothing else.
+func TestReadme_holdsTheMainTable(t *testing.T) {
+	b := &bench{rounds: 3, redis: newServer(t), tables: []*table{{name: "L2Hit", rows: []row{
+		{contender{peer: "tandem", params: "goroutines=256"}, []sample{{"ops/s": 300_000}}},
+		{contender{peer: "go-redis", params: "goroutines=256"}, []sample{{"ops/s": 60_000}}},
+	}}}}
+	file := filepath.Join(t.TempDir(), "README.md")
+	around := func(inside string) string { return "before\n" + readmeBegin + inside + readmeEnd + "\nafter\n" }
+	require.NoError(t, os.WriteFile(file, []byte(around("\nold\n")), 0o600))
+	text := b.summary("-traces x", "bench/results")
+	assert.Contains(t, text, "go-redis 60 k (0.2×)")
+	assert.Contains(t, text, "300 k")
+	require.NoError(t, writeReadme(file, text))
+	require.NoError(t, writeReadme(file, text), "again")
+	got, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, around("\n\n"+text+"\n"), string(got))
+
+	real, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	assert.Contains(t, string(real), readmeBegin)
+	assert.Contains(t, string(real), readmeEnd)
 }

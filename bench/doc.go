@@ -2,7 +2,7 @@
 // hit ratios and the time until other processes obey. It prints tables while it
 // runs and writes raw text for benchstat, a report in Markdown and plots.
 //
-//	go run . [-smoke] [-only REGEXP] [-rounds N] [-time D] [-traces DIR] [-out DIR]
+//	go run . [-smoke] [-only REGEXP] [-rounds N] [-time D] [-traces DIR] [-out DIR] [-readme FILE]
 //
 // # Method
 //

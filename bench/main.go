@@ -22,6 +22,7 @@ type bench struct {
 	length time.Duration // of a round of one contender
 	traces string        // directory
 	dir    string        // where results go
+	readme string        // that shows them
 
 	out    io.Writer
 	raw    *os.File
@@ -61,6 +62,7 @@ func run() (err error) {
 	flag.DurationVar(&b.length, "time", 300*time.Millisecond, "length of a round")
 	flag.StringVar(&b.traces, "traces", "", "directory of access traces, for hit ratios")
 	flag.StringVar(&b.dir, "out", "results", "where the report goes")
+	flag.StringVar(&b.readme, "readme", "../README.md", "where a complete run puts its main table and plot; empty: nowhere")
 	only := flag.String("only", "", "run only jobs whose name matches")
 	flag.Parse()
 	pick, err := regexp.Compile(*only)
@@ -106,7 +108,20 @@ func run() (err error) {
 		fmt.Fprintf(b.out, "\nsmoke: %d tables in %.0f s\n", len(b.tables), time.Since(b.begun).Seconds())
 		return nil
 	}
-	return errors.Join(b.report(strings.Join(os.Args[1:], " ")), b.plots())
+	args := strings.Join(os.Args[1:], " ")
+	if err := errors.Join(b.report(args), b.plots()); err != nil || ran < len(jobs()) || b.readme == "" {
+		return err
+	}
+	return b.show(args)
+}
+
+// show puts the main results into the README.
+func (b *bench) show(args string) error {
+	results, err := filepath.Rel(filepath.Dir(b.readme), b.dir)
+	if err != nil {
+		return err
+	}
+	return writeReadme(b.readme, b.summary(args, filepath.ToSlash(results)))
 }
 
 // scale makes counts small for a smoke run.
