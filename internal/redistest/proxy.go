@@ -42,12 +42,12 @@ const (
 // All methods may be called concurrently. What is done to a class holds for its
 // connections of later, too, until it is undone, but for Cut and HalfOpen.
 type Proxy struct {
-	t      testing.TB
-	server *Server
-	port   *port
-	work   sync.WaitGroup
+	t    testing.TB
+	port *port
+	work sync.WaitGroup
 
 	mu     sync.Mutex
+	server *Server                 // guards: mu; whom new connections reach
 	ln     net.Listener            // guards: mu; nil while refusing
 	closed bool                    // guards: mu
 	links  map[*link]struct{}      // guards: mu
@@ -104,15 +104,15 @@ func (p *Proxy) Addr() string {
 // server has one.
 func (p *Proxy) URL() string {
 	u := url.URL{Scheme: "redis", Host: p.Addr(), Path: "/0"}
-	if p.server.cfg.password != "" {
-		u.User = url.UserPassword("", p.server.cfg.password)
+	if password := p.password(); password != "" {
+		u.User = url.UserPassword("", password)
 	}
 	return u.String()
 }
 
 // Options returns what a client through the proxy needs and nothing else.
 func (p *Proxy) Options() *redis.Options {
-	return &redis.Options{Addr: p.Addr(), Password: p.server.cfg.password}
+	return &redis.Options{Addr: p.Addr(), Password: p.password()}
 }
 
 // Client returns a client through the proxy with go-redis' defaults, which is
@@ -120,6 +120,25 @@ func (p *Proxy) Options() *redis.Options {
 func (p *Proxy) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	return closed(t, redis.NewClient(p.Options()))
+}
+
+// PointTo makes the address lead to another server, as when a replica is promoted
+// behind the address of its primary: new connections reach that one. Those that
+// are open stay, see [Proxy.Cut].
+func (p *Proxy) PointTo(server *Server) {
+	p.t.Helper()
+	if server.cfg.tls || server.cfg.password != p.password() {
+		p.t.Fatal("redistest: PointTo a server that is reached otherwise")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.server = server
+}
+
+func (p *Proxy) password() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server.cfg.password
 }
 
 // Refuse makes new connections fail with "connection refused". Those that are

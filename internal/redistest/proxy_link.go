@@ -37,7 +37,10 @@ const queueLen = 1 << 14
 
 // connect makes a link of a client's new connection and serves it to its end.
 func (p *Proxy) connect(client net.Conn) {
-	server, err := net.Dial("tcp4", p.server.Addr())
+	p.mu.Lock()
+	addr := p.server.Addr()
+	p.mu.Unlock()
+	server, err := net.Dial("tcp4", addr)
 	if err != nil {
 		// A refusal cannot be passed on any more: the client sees an EOF.
 		_ = client.Close()
@@ -215,24 +218,43 @@ func (l *link) classify(cmd Command) {
 	}
 }
 
-// reply sees a frame from the server.
+// reply sees a frame from the server. It blocks while a rule holds it, and with
+// it all that follows on this connection.
 func (l *link) reply(f frame) bool {
+	pass, rule := l.judge(f)
+	if rule == nil {
+		return pass
+	}
+	close(rule.seen)
+	select {
+	case <-rule.release:
+		return true
+	case <-l.done:
+		return false
+	}
+}
+
+// judge says whether a reply passes, or by which rule it is held.
+func (l *link) judge(f frame) (pass bool, held *Rule) {
 	p := l.proxy
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l.silent {
-		return false
+		return false, nil
 	}
 	if m, ok := messageOf(f); ok && (l.class == PubSub || f.kind == '>') {
-		return !p.dropped(m)
+		return !p.dropped(m), nil
 	}
 	if f.kind == '>' || len(l.pending) == 0 {
-		return true
+		return true, nil
 	}
 	rule := l.pending[0]
 	l.pending = l.pending[1:]
-	if rule == nil || rule.kind == hold {
-		return true
+	switch {
+	case rule == nil || rule.kind == hold:
+		return true, nil
+	case rule.kind == holdReply:
+		return true, rule
 	}
 	// Later replies would be taken for this one, so none may pass.
 	l.silent = true
@@ -240,7 +262,7 @@ func (l *link) reply(f frame) bool {
 	if rule.kind == cut {
 		l.close()
 	}
-	return false
+	return false, nil
 }
 
 // messageOf reads a published message out of a frame.

@@ -28,6 +28,7 @@ type ruleKind uint8
 
 const (
 	hold ruleKind = iota
+	holdReply
 	drop
 	cut
 )
@@ -39,7 +40,7 @@ type Rule struct {
 	proxy   *Proxy
 	kind    ruleKind
 	match   func(Command) bool
-	seen    chan struct{} // closed when the command (hold) or its reply is here
+	seen    chan struct{} // closed when the command (hold) or its reply (others) is here
 	release chan struct{} // closed by Release
 	once    sync.Once
 }
@@ -47,6 +48,11 @@ type Rule struct {
 // Hold stops the next command that matches before the server sees it, and all
 // that follows on its connection, until [Rule.Release].
 func (p *Proxy) Hold(match func(Command) bool) *Rule { return p.add(hold, match) }
+
+// HoldReply stops the reply of the next command that matches, which has run,
+// and all that follows on its connection, until [Rule.Release]. Commands of
+// subscribers are not matched.
+func (p *Proxy) HoldReply(match func(Command) bool) *Rule { return p.add(holdReply, match) }
 
 // DropReply swallows the reply of the next command that matches: the command
 // ran, and its caller waits in vain. Nothing else comes over that connection
@@ -83,8 +89,8 @@ func (p *Proxy) take(cmd Command, onlyHold bool) *Rule {
 	return nil
 }
 
-// Seen is closed when a command is held, or when the reply of one arrived to be
-// dropped: the command has run then.
+// Seen is closed when a command is held, or when the reply of one has arrived to
+// be held or dropped: the command has run then.
 func (r *Rule) Seen() <-chan struct{} { return r.seen }
 
 // Wait waits for [Rule.Seen] and fails the test if it does not come.
@@ -99,7 +105,7 @@ func (r *Rule) Wait() {
 	}
 }
 
-// Release lets a held command go on. A rule that has not matched yet, of any
+// Release lets a held command or reply go on. A rule that has not matched yet, of any
 // kind, is taken back. More calls do nothing.
 func (r *Rule) Release() {
 	r.once.Do(func() { close(r.release) })

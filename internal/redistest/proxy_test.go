@@ -255,6 +255,35 @@ func TestProxy_Hold_outlivesItsCaller(t *testing.T) {
 	})
 }
 
+func TestProxy_HoldReply_afterTheCommandRan(t *testing.T) {
+	s, p, c := proxied(t)
+	rule := p.HoldReply(Named("set"))
+	done := make(chan error, 1)
+	go func() { done <- c.Set(context.Background(), "k", "v", 0).Err() }()
+	rule.Wait()
+	assert.Equal(t, "v", s.Do("get", "k"))
+	select {
+	case err := <-done:
+		require.Fail(t, "the reply was not held", "%v", err)
+	case <-time.After(brief):
+	}
+	rule.Release()
+	require.NoError(t, <-done)
+	require.NoError(t, c.Ping(t.Context()).Err(), "the connection works on")
+}
+
+func TestProxy_PointTo_newConnectionsOnly(t *testing.T) {
+	one, p, c := proxied(t)
+	two := Start(t)
+	one.Do("set", "who", "one")
+	two.Do("set", "who", "two")
+	p.PointTo(two)
+	assert.Equal(t, "one", c.Get(t.Context(), "who").Val())
+	assert.Equal(t, "two", impatient(t, p).Get(t.Context(), "who").Val())
+	p.Cut(All)
+	require.Eventually(t, func() bool { return c.Get(t.Context(), "who").Val() == "two" }, deadline, tick)
+}
+
 func TestRule_Release_takesBackWhatHasNotMatched(t *testing.T) {
 	_, p, c := proxied(t)
 	p.Hold(Named("set")).Release()
