@@ -152,7 +152,7 @@ func (c *Cache[T]) lookManyOnce(ctx context.Context, items []*item[T], b *budget
 	asked := make([]*item[T], 0, len(items))
 	keys := make([]string, 0, len(items))
 	for _, it := range items {
-		if c.node.debts.Owes(c.name, it.key) {
+		if c.node.owes(c.name, it.key) {
 			it.r = reading[T]{outcome: owed}
 			continue
 		}

@@ -136,7 +136,7 @@ func (l *batchLoad[T]) store(ctx context.Context, leased []*owned[T], entries []
 		fills, made, places, bytes = nil, nil, nil, 0
 	}
 	for i, o := range leased {
-		if c.node.debts.Owes(c.name, o.key) {
+		if c.node.owes(c.name, o.key) {
 			// What would void the lease did not reach Redis.
 			c.counts.fillsRefused.Add(1)
 			continue
@@ -293,7 +293,7 @@ func (l *batchLoad[T]) storeUnasked(ctx context.Context, values map[string]T, mi
 	}
 	var extra []*owned[T]
 	for key := range values {
-		if !asked[key] && checkKey(c.name, key) == nil && !c.node.debts.Owes(c.name, key) && len(extra) < batchKeys {
+		if !asked[key] && checkKey(c.name, key) == nil && !c.node.owes(c.name, key) && len(extra) < batchKeys {
 			it := &item[T]{key: key, hash: c.hash(key)}
 			it.r.version = before.version
 			extra = append(extra, &owned[T]{item: it, load: l, token: l2.NewToken()})

@@ -60,7 +60,12 @@
 //     timeout with unknown outcome) is kept and replayed as a deletion until
 //     confirmed; until then this node serves the keys concerned from neither
 //     tier: it loads. At most Config.MaxPending are kept; when there are more,
-//     those of the cache that owes the most fold into clearing it whole.
+//     those of the cache that owes the most fold into clearing it whole. When Redis
+//     restarts or fails over and may have lost what it had acknowledged, each node
+//     makes its changes of the time in question again, and serves those that it had
+//     heard of from neither tier until their origin has done so, or for 10 s, when
+//     it does so itself. Changes of the last 30 s are remembered, MaxPending keys at
+//     most; what Redis lost beyond that ends in clearing all caches.
 //   - OrderedUpdate. [Cache.Update] brackets a write to the database. Two Updates,
 //     or an Update and loads, on any nodes leave the cache equal to the database
 //     or empty, never older; and a process that dies anywhere between the commit
@@ -172,9 +177,16 @@
 //     what they concern is bounded by its TTL. [Node.Shutdown] waits for them.
 //   - Changes by strangers (redis-cli DEL, FLUSHALL, eviction, expiry by hand):
 //     L2 obeys at once, L1 serves on, for at most Options.Local.TTL.
-//   - Redis being restored from an old snapshot or failing over to a replica
-//     that lacks acknowledged changes: L1 is demoted at once, but records that
-//     come back with the old data serve until their TTL or the next change.
+//   - A restart or failover of Redis that loses acknowledged changes, for nodes
+//     that had not heard of them yet: they may read the old value from L2 until
+//     the origin has made the change again, some hundred milliseconds after it
+//     meets the server; if the origin has died as well, until the TTL. A client
+//     given in Config.Redis does not ask who is at the other end of a new
+//     connection: on it a node may be served what came back until the next look
+//     at the server, at most a Heartbeat later. A master of a cluster is met
+//     when the client's map of slots names it, so a redirection may be ahead of that.
+//   - A primary that was cut off and goes on answering (split brain), without
+//     min-replicas-to-write: its nodes see their own part of the world.
 //   - Secrecy and authenticity: who can write to Redis can forge records, unless
 //     the codec encrypts.
 //
@@ -193,6 +205,10 @@
 //	                                results are not stored            instead
 //	Redis restarted empty           L1 demoted, L2 misses, one load   fine
 //	                                a key
+//	Redis comes back from an old    what is known to have been        fine; those that Redis may
+//	file, or a replica that lagged  changed since is loaded, not      lack are made again, or the
+//	is promoted                     served; the rest serves           caches are cleared when more
+//	                                                                  was lost than is remembered
 //	subscription cut or silent      L1 not served after 2 Heartbeats, fine
 //	                                L2 instead; demoted on return
 //	a message is lost               old value in L1 for at most Δ     fine
@@ -239,6 +255,7 @@
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
 //	Redis restarted empty           TestFailure_restartedEmpty, TestFailure_fleetReconnects
+//	Redis comes back from an old    TestNothingForgotten_restartFromAnOldFile, TestNothingForgotten_laggingReplicaBehindTheSameAddress
 //	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
 //	a message is lost               TestBoundedStaleness_lostMessage, TestBoundedStaleness_measured
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors

@@ -328,7 +328,7 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 		return false
 	}
 	defer c.node.leave()
-	if c.node.debts.Owes(c.name, f.key) {
+	if c.node.owes(c.name, f.key) {
 		// What would void the lease did not reach Redis.
 		return false
 	}

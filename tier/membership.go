@@ -114,6 +114,7 @@ func (m *member) Gap(reason invalidation.GapReason) {
 	m.trustLocked()
 	m.mu.Unlock()
 	if reason == invalidation.GapSubscribed {
+		m.node.guard.subscribed()
 		m.tracker.Reset(time.Now())
 		signal(m.beatNow) // its echo is the second proof
 	}
@@ -129,19 +130,15 @@ func (m *member) gap(reason string) {
 	m.node.eachSpace(space.distrust)
 }
 
-// restarted is called when Redis turns out to be another server than before:
-// it may lack what the one before had acknowledged.
-func (m *member) restarted() {
-	m.gap("another redis server")
-	m.node.payer.wake()
-}
-
 // Message implements invalidation.Handler.
 func (m *member) Message(msg invalidation.Message) {
 	own := msg.Node == m.node.id
 	if !own && msg.Kind < invalidation.KindBeat {
 		m.received.Add(1)
 		m.node.apply(msg)
+		if m.node.remote() {
+			m.node.guard.received(&msg)
+		}
 	}
 	if !m.node.remote() {
 		return // the in-process bus loses nothing, and its nodes do not beat
@@ -318,13 +315,24 @@ func (m *member) publish(msg invalidation.Message) {
 
 // notice is an invalidation to be published by a change in Redis.
 type notice struct {
-	bytes []byte
-	seq   uint64
+	bytes   []byte
+	seq     uint64
+	attempt attempt
 }
 
-// compose gives msg its origin and sequence number. Every notice must be
-// followed by settle: the others wait for numbers that never come.
+// compose gives msg its origin and sequence number, and has the guard remember
+// it. Every notice must be followed by settle: the others wait for numbers that
+// never come.
 func (m *member) compose(msg invalidation.Message) (notice, error) {
+	nt, err := m.number(msg)
+	if err == nil && m.node.remote() {
+		nt.attempt = m.node.guard.begin(&msg)
+	}
+	return nt, err
+}
+
+// number is compose for a message that tells of nothing that could be lost.
+func (m *member) number(msg invalidation.Message) (notice, error) {
 	msg.Node = m.node.id
 	msg.Seq = m.origin.Next()
 	b, err := msg.Append(nil)
@@ -332,11 +340,14 @@ func (m *member) compose(msg invalidation.Message) (notice, error) {
 		m.origin.Lost(msg.Seq)
 		return notice{}, err
 	}
-	return notice{b, msg.Seq}, nil
+	return notice{bytes: b, seq: msg.Seq}, nil
 }
 
 // settle says whether the change that carried nt was confirmed.
 func (m *member) settle(nt notice, confirmed bool) {
+	if m.node.remote() {
+		m.node.guard.end(&nt.attempt, confirmed)
+	}
 	if confirmed {
 		m.sent.Add(1)
 		m.origin.Confirmed(nt.seq)

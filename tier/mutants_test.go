@@ -80,6 +80,14 @@ var finders = []finder{
 	{mutant.PayUnheard, "internal/journal", "TestJournal_Pay_notIfOwedAgain", ""},
 	{mutant.OverflowForgets, "tier", "TestNothingForgotten_overflowClearsTheCache", ""},
 	{mutant.NotBeforeIgnored, "tier", "TestNothingForgotten_replayAwaitsTheDeadline", ""},
+
+	{mutant.NoReissue, "tier", "TestNothingForgotten_restartFromAnOldFile", ""},
+	{mutant.NoBars, "tier", "TestNothingForgotten_theOriginIsGone", ""},
+	{mutant.RestartTrusts, "tier", "TestGuard_movesTheEpochBeforeAReplyIsUsed", ""},
+	{mutant.NoClearOnLoss, "tier", "TestNothingForgotten_moreIsLostThanIsRemembered", ""},
+	{mutant.LateRing, "tier", "TestNothingForgotten_lostBetweenTheCommandAndItsReply", ""},
+	{mutant.NoGreet, "tier", "TestNothingForgotten_firstContact", ""},
+	{mutant.BlindMark, "tier", "TestNothingForgotten_markOnAServerThatWasNotMet", ""},
 }
 
 // Every mutant has its test, and the checker finds at least twenty of them.

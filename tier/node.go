@@ -44,6 +44,7 @@ type Node struct {
 	sub       invalidation.Subscription
 	member    *member
 	tags      *tagTable
+	guard     *guard
 	debts     *journal.Journal
 	payer     *payer
 
@@ -115,6 +116,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n.tags = newTagTable(&n.forgets)
 	n.payer = newPayer(n)
 	n.member = newMember(n)
+	n.guard = newGuard(n)
 	if err := n.attach(); err != nil {
 		n.cancel()
 		return nil, fmt.Errorf("tier: config: %w", err)
@@ -125,6 +127,8 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.tasks.Go(n.payer.run)
 	if n.remote() {
+		n.guard.watch(n.sub)
+		n.tasks.Go(n.guard.run)
 		n.tasks.Go(n.member.beat)
 		n.awaitRedis(ctx)
 	}
@@ -146,12 +150,21 @@ func (n *Node) attach() error {
 		return nil
 	}
 	client := n.cfg.Redis
+	// The client calls greet from its first connection on, the store knows who
+	// is there only once it stands over the client.
+	var greeting atomic.Pointer[l2.Redis]
+	greet := func(ctx context.Context, addr string, conn *redis.Conn) error {
+		if store := greeting.Load(); store != nil {
+			return store.Greet(ctx, addr, conn)
+		}
+		return nil
+	}
 	if client == nil {
 		target, err := connect.Parse(n.cfg.URL)
 		if err != nil {
 			return fmt.Errorf("URL: %w", err)
 		}
-		if client, err = target.Open(n.cfg.Timeout); err != nil {
+		if client, err = target.OpenGreeted(n.cfg.Timeout, greet); err != nil {
 			return fmt.Errorf("URL: %w", err)
 		}
 		n.client = client
@@ -170,12 +183,14 @@ func (n *Node) attach() error {
 	}
 	n.bus = bus
 	store, err := l2.NewRedis(client, l2.RedisOptions{
-		Channel: channel, Timeout: n.cfg.Timeout, Logger: n.log,
-		Events: l2.Events{Up: n.redisUp, Restarted: n.member.restarted},
+		Channel: channel, Timeout: n.cfg.Timeout, BeatEvery: n.cfg.Heartbeat, Logger: n.log,
+		Fleet: n.cfg.Prefix + ":!fleet", Node: n.id.String(),
+		Events: l2.Events{Up: n.redisUp, Restarted: n.guard.restarted},
 	})
 	if err != nil {
 		return errors.Join(err, n.closeClient())
 	}
+	greeting.Store(store)
 	n.store = store
 	return nil
 }

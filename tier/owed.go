@@ -21,10 +21,18 @@ func (n *Node) owe(d journal.Debt, cause error) {
 	if mutant.On(mutant.NoJournal) {
 		return
 	}
-	n.fold(n.debts.Owe(d, time.Now()))
+	if d.Scope == journal.Clear {
+		n.guard.forget(d.Cache) // no other node's clear settles this one
+	}
+	n.record(d)
 	n.log.Debug("tier: invalidation owed", "cache", d.Cache, "name", d.Name, "cause", cause)
 	n.payer.incurred()
 }
+
+// record puts a debt into the journal, and voids what that folds into clears.
+//
+// REQUIRES: as for owe.
+func (n *Node) record(d journal.Debt) { n.fold(n.debts.Owe(d, time.Now())) }
 
 // fold voids what is owed whole from now on because there was no room for its
 // single debts: caches, the empty name for all.
@@ -98,7 +106,7 @@ func (p *payer) pay(d journal.Debt) (paid bool, err error) {
 			return false, err
 		}
 	case journal.Clear:
-		if err := n.raiseCache(ctx, d.Cache, s); err != nil {
+		if err := n.guard.clear(ctx, d.Cache, s); err != nil {
 			return false, err
 		}
 	case journal.All:

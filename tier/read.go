@@ -100,7 +100,7 @@ func (c *Cache[T]) look(ctx context.Context, key string, h uint64, b *budget, ol
 }
 
 func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.Entry[T]) reading[T] {
-	if c.node.debts.Owes(c.name, key) {
+	if c.node.owes(c.name, key) {
 		return reading[T]{outcome: owed}
 	}
 	rkey := c.redisKey(key)
@@ -190,7 +190,7 @@ func (c *Cache[T]) fetch(ctx context.Context, rkey string, asked *tagQuery) (l2.
 // learnVersion reads the cache's version, and makes it where there is none.
 func (c *Cache[T]) learnVersion(ctx context.Context) (uint64, error) {
 	ticket, floor := c.cell.begin()
-	nt, err := c.node.member.compose(invalidation.Message{Kind: invalidation.KindClear, Cache: c.name})
+	nt, err := c.node.member.number(invalidation.Message{Kind: invalidation.KindClear, Cache: c.name})
 	if err != nil {
 		return 0, err
 	}

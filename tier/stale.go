@@ -15,7 +15,7 @@ import (
 // it is past its time, at most, is all that may be wrong with it.
 func (c *Cache[T]) lasting(h uint64, e *l1.Entry[T]) bool {
 	return e != nil && c.node.clock.Now() < e.UsableUntil &&
-		(c.fence.State(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.debts.Owes(c.name, e.Key) &&
+		(c.fence.State(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.owes(c.name, e.Key) &&
 		tied(e.Tags) && !slices.ContainsFunc(e.Tags, func(t l1.Tag) bool { return c.node.owesTag(t.Name) })
 }
 

@@ -162,7 +162,7 @@ func (q *tagQuery) makeMissing(ctx context.Context) error {
 	makes := make([]l2.BookMake, 0, len(q.books))
 	for i, read := range q.reads() {
 		sign := signOf(q.books[i])
-		nt, err := n.member.compose(invalidation.Message{Kind: invalidation.KindTags, Keys: []string{sign}})
+		nt, err := n.member.number(invalidation.Message{Kind: invalidation.KindTags, Keys: []string{sign}})
 		if err != nil {
 			return err
 		}
@@ -202,12 +202,14 @@ func (n *Node) oweTag(tag string, cause error) {
 	n.tags.move(tag)
 }
 
-// owesTag reports whether the invalidation of a tag is owed.
+// owesTag reports whether the invalidation of a tag is owed, by this node or by
+// another.
 func (n *Node) owesTag(tag string) bool {
-	if n.debts.Len() == 0 {
+	if n.debts.Len() == 0 && len(n.guard.bars.list()) == 0 {
 		return false
 	}
-	return n.debts.OwesTag(tag) || n.debts.OwesTag(signOf(bookOf(tag)))
+	sign := signOf(bookOf(tag))
+	return n.debts.OwesTag(tag) || n.debts.OwesTag(sign) || n.guard.bars.owesTag(tag) || n.guard.bars.owesTag(sign)
 }
 
 func (n *Node) owesAny(tags []seenTag) bool {

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"time"
@@ -12,10 +13,20 @@ import (
 // minTimeout is the shortest limit that leaves time for a round trip.
 const minTimeout = time.Millisecond
 
+// Greet is called for each new connection before anything is asked over it.
+// addr is the address of a cluster's node, empty otherwise. An error closes the
+// connection, and is that of the call which wanted it.
+type Greet func(ctx context.Context, addr string, conn *redis.Conn) error
+
 // Open returns a client of the target; it is the caller's to close. It does not
 // wait for Redis, which may be down. timeout is the limit of one dial, read or
 // write, and of waiting for a connection, where the URL does not say otherwise.
 func (t Target) Open(timeout time.Duration) (redis.UniversalClient, error) {
+	return t.OpenGreeted(timeout, nil)
+}
+
+// OpenGreeted is [Target.Open] of a client that calls greet, which may be nil.
+func (t Target) OpenGreeted(timeout time.Duration, greet Greet) (redis.UniversalClient, error) {
 	if timeout < minTimeout {
 		return nil, errors.New("connect: timeout is below 1ms")
 	}
@@ -27,6 +38,7 @@ func (t Target) Open(timeout time.Duration) (redis.UniversalClient, error) {
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.ContextTimeoutEnabled = true
 		o.MaintNotificationsConfig = noMaintNotifications()
+		o.OnConnect = greet.at("")
 		t.settle(timeout, limits{&o.MaxRetries, &o.DialerRetries, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout})
 		o.Dialer = steadily(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
 		return redis.NewClient(&o), nil
@@ -35,6 +47,10 @@ func (t Target) Open(timeout time.Duration) (redis.UniversalClient, error) {
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.ContextTimeoutEnabled = true
 		o.MaintNotificationsConfig = noMaintNotifications()
+		o.NewClient = func(node *redis.Options) *redis.Client {
+			node.OnConnect = greet.at(node.Addr)
+			return redis.NewClient(node)
+		}
 		t.settle(timeout, limits{&o.MaxRetries, &o.DialerRetries, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout})
 		o.Dialer = steadily(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
 		return redis.NewClusterClient(&o), nil
@@ -42,11 +58,20 @@ func (t Target) Open(timeout time.Duration) (redis.UniversalClient, error) {
 		o := *t.failover
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.ContextTimeoutEnabled = true
+		o.OnConnect = greet.at("")
 		t.settle(timeout, limits{&o.MaxRetries, &o.DialerRetries, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout})
 		o.Dialer = steadily(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
 		return redis.NewFailoverClient(&o), nil
 	}
 	return nil, errors.New("connect: the zero Target has nothing to open; use Parse")
+}
+
+// at returns the greeting as the option of a client of addr.
+func (g Greet) at(addr string) func(context.Context, *redis.Conn) error {
+	if g == nil {
+		return nil
+	}
+	return func(ctx context.Context, conn *redis.Conn) error { return g(ctx, addr, conn) }
 }
 
 // limits points at the same options of three types that have no common one.

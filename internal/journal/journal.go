@@ -259,3 +259,27 @@ func (j *Journal) Stats(now time.Time) Stats {
 	}
 	return s
 }
+
+// Forgive removes what d covers, whoever owed it and even if it was owed anew
+// meanwhile: the same thing, of no higher a version.
+//
+// REQUIRES: as for Pay.
+func (j *Journal) Forgive(d Debt) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	d.normalize()
+	if e := j.debts[d.id()]; e != nil && e.Value.(*Debt).Version <= d.Version {
+		j.removeLocked(e)
+	}
+}
+
+// ForgiveCache removes all debts of a cache, as Forgive does.
+func (j *Journal) ForgiveCache(cache string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range j.debts {
+		if d := e.Value.(*Debt); d.Cache == cache && d.Scope != Tag && d.Scope != All {
+			j.removeLocked(e)
+		}
+	}
+}

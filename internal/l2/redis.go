@@ -31,7 +31,14 @@ type RedisOptions struct {
 	// BeatEvery is the time between two looks at a server that answers: its
 	// clock and whether it is still the same one; 0 is 1 s.
 	BeatEvery time.Duration
-	Events    Events
+	// Fleet is the key of the marker at which processes leave marks, see
+	// [Restart]; a cluster has one for each master, named after it. Empty: none,
+	// and a restart proves nothing.
+	Fleet string
+	// Node is the name under which this process leaves its marks: no two have
+	// the same, and it has no space.
+	Node   string
+	Events Events
 	// Logger gets what happens in the background; nil discards it.
 	Logger *slog.Logger
 }
@@ -68,7 +75,8 @@ type Redis struct {
 	shards     map[string]*shard
 	seed       *shard // the only one; of a cluster the one before it is known
 
-	answered sync.Once // the first answer of all
+	histories histories // of the marks
+	answered  sync.Once // the first answer of all
 }
 
 var _ Store = (*Redis)(nil)
@@ -100,6 +108,7 @@ func NewRedis(client redis.UniversalClient, opt RedisOptions) (*Redis, error) {
 	}
 	r := &Redis{opt: opt, log: opt.Logger, scripts: newScripts(), base: time.Now(), shards: make(map[string]*shard)}
 	r.ends = deadline.NewGroup(max(opt.Timeout/16, 1))
+	r.histories.all = make(map[string]*history)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -155,6 +155,9 @@ func (s *shard) sort(parent context.Context, start time.Time, done func(breaker.
 // which makes it known to the others behind it; should that fail, all carry it.
 func (s *shard) pipeline(ctx context.Context, orders []order) []answered {
 	answers := make([]answered, len(orders))
+	if err := s.introduce(ctx); err != nil {
+		return failAll(answers, err)
+	}
 	places := make([]int, 0, len(orders))
 	for i := range orders {
 		if orders[i].deadline {

@@ -102,11 +102,20 @@ func perform[T any](ctx context.Context, r *Redis, key string, write bool, f fun
 	limited, cancel := r.ends.With(ctx, start, r.opt.Timeout)
 	defer cancel()
 	if !r.loose {
-		v, err := f(limited, c.shard)
+		v, err := introduced(limited, c.shard, f)
 		return v, c.finish(ctx, start, done, err)
 	}
-	v, err := run(limited, r, func(ctx context.Context) (T, error) { return f(ctx, c.shard) })
+	v, err := run(limited, r, func(ctx context.Context) (T, error) { return introduced(ctx, c.shard, f) })
 	return v, c.finish(ctx, start, done, err)
+}
+
+// introduced runs f on a server that has been met.
+func introduced[T any](ctx context.Context, s *shard, f func(ctx context.Context, s *shard) (T, error)) (T, error) {
+	if err := s.introduce(ctx); err != nil {
+		var none T
+		return none, err
+	}
+	return f(ctx, s)
 }
 
 // run calls f, in a goroutine of its own if the client may overrun ctx.

@@ -59,7 +59,7 @@ func newEvents() (*events, Events) {
 	e := &events{up: make(chan struct{}, 100), restarted: make(chan struct{}, 100), down: make(chan error, 100)}
 	return e, Events{
 		Up:        func() { e.up <- struct{}{} },
-		Restarted: func() { e.restarted <- struct{}{} },
+		Restarted: func(Restart) { e.restarted <- struct{}{} },
 		Down:      func(err error) { e.down <- err },
 	}
 }

@@ -210,9 +210,13 @@ func (s *shard) sendGathered() {
 func (s *shard) sendPipeline(cmds []redis.Cmder, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(s.r.ctx), deadline)
 	defer cancel()
+	err := s.introduce(ctx)
 	if ctx.Err() != nil { // it waited for too long behind others
+		err = os.ErrDeadlineExceeded
+	}
+	if err != nil {
 		for _, cmd := range cmds {
-			cmd.SetErr(os.ErrDeadlineExceeded)
+			cmd.SetErr(err)
 		}
 	} else {
 		pipe := s.r.client.Pipeline()

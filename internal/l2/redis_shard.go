@@ -27,6 +27,11 @@ type shard struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	told    uint64 // openings that Down was called for; only watch touches it
+	joined  bool   // it became a master after the cluster was first looked at
+
+	looking chan struct{} // one slot: held by whoever looks at the server
+	met     atomic.Bool   // somebody has looked
+	meeting sync.Mutex    // held while the owner is told of a restart; before mu
 
 	mu       sync.Mutex // guards what follows
 	id       string     // what makes the server the same one; empty: not known
@@ -40,7 +45,7 @@ type shard struct {
 }
 
 func newShard(r *Redis, addr string, node *redis.Client) *shard {
-	s := &shard{r: r, addr: addr, clock: clock{base: r.base}, kick: make(chan struct{}, 1), since: time.Now()}
+	s := &shard{r: r, addr: addr, clock: clock{base: r.base}, kick: make(chan struct{}, 1), looking: make(chan struct{}, 1), since: time.Now()}
 	if node != nil {
 		s.node.Store(node)
 	}
@@ -138,8 +143,8 @@ func (r *Redis) shardFor(key string) *shard {
 }
 
 // adopt makes node known under its address. A master that turns up after the
-// first look at the cluster counts as a restart: it may have been promoted, and
-// then lacks what its predecessor had not sent it.
+// first look at the cluster may have been promoted, and then lacks what its
+// predecessor had not sent it; meet finds out, before a reply of it is used.
 func (r *Redis) adopt(node *redis.Client) *shard {
 	addr := node.Options().Addr
 	r.mu.Lock()
@@ -151,15 +156,14 @@ func (r *Redis) adopt(node *redis.Client) *shard {
 			return s
 		}
 		s.ctx, s.stop = context.WithCancel(r.ctx)
+		s.joined = r.discovered
 		r.shards[addr] = s
-		r.tasks.Go(s.watch)
-		if r.discovered {
-			r.tasks.Go(r.restarted)
-		}
 	}
 	if s.source.Load() != node {
 		s.node.Store(bounded(node, r.opt.Timeout))
-		s.source.Store(node)
+		if s.source.Swap(node) == nil {
+			r.tasks.Go(s.watch)
+		}
 	}
 	return s
 }
@@ -178,9 +182,9 @@ func (r *Redis) all() []*shard {
 	return list
 }
 
-func (r *Redis) restarted() {
+func (r *Redis) restarted(what Restart) {
 	if f := r.opt.Events.Restarted; f != nil {
-		f()
+		f(what)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +22,7 @@ func (s *shard) watch() {
 	}
 	for ctx.Err() == nil {
 		s.tellDown()
-		s.look(ctx)
+		_ = s.look(ctx) // the breaker knows
 		s.tellDown()
 		if !s.pause(ctx) {
 			return
@@ -75,14 +74,21 @@ func (s *shard) tellDown() {
 	}
 }
 
-// look asks whether the server serves, what time it has and who it is.
-func (s *shard) look(ctx context.Context) {
+// look asks whether the server serves, what time it has and who it is, and
+// leaves a mark there. The error says why it could not be asked.
+//
+// Looks come one after the other; one that waits for its turn ends with ctx.
+func (s *shard) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.r.opt.Timeout)
 	defer cancel()
+	select {
+	case s.looking <- struct{}{}:
+		defer func() { <-s.looking }()
+	case <-ctx.Done():
+		return cutShort(ctx)
+	}
 	done, closed := s.breaker.Allow()
-	a := s.clock.local()
-	seen, err := s.ask(ctx)
-	b := s.clock.local()
+	err := s.visit(ctx)
 	if err != nil {
 		if s.r.ctx.Err() != nil {
 			err = nil // Close cut it short
@@ -99,23 +105,13 @@ func (s *shard) look(ctx context.Context) {
 			s.probes++
 		}
 		s.mu.Unlock()
-		return
+		return err
 	}
 	if closed {
 		done(breaker.Success)
 	}
-	another := s.meet(seen)
-	if another {
-		s.clock.forget()
-	}
-	s.clock.observe(a, seen.now, b)
-	if another {
-		s.r.log.Warn("l2: redis is another server than before", slog.String("addr", s.addr))
-		// Before the breaker closes: what this tells must be known to whoever
-		// gets a reply from the new server.
-		s.r.restarted()
-	}
 	s.reopen()
+	return nil
 }
 
 // reopen lets calls through again.
@@ -128,69 +124,6 @@ func (s *shard) reopen() {
 		s.r.log.Info("l2: redis is available again", slog.String("addr", s.addr))
 	}
 	s.r.up(back)
-}
-
-// meet notes who the server is and reports whether that is another one than
-// before.
-func (s *shard) meet(seen sighting) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	another := s.id != "" && seen.id != "" && s.id != seen.id
-	if seen.id != "" {
-		s.id, s.runID = seen.id, seen.runID
-	}
-	return another
-}
-
-// sighting is what a look shows.
-type sighting struct {
-	now       int64
-	id, runID string
-}
-
-var errNoMaster = errors.New("the cluster's masters are not known yet")
-
-// ask looks at the server itself, not through a cluster's redirections.
-//
-// The run id changes with a restart and a failover behind one address. The
-// replication id, and the role, change when a primary was demoted and promoted
-// again in between, which loses writes as well.
-func (s *shard) ask(ctx context.Context) (sighting, error) {
-	node := s.node.Load()
-	if node == nil {
-		return sighting{}, errNoMaster
-	}
-	pipe := node.Pipeline()
-	ping := pipe.Ping(ctx)
-	clock := pipe.Time(ctx)
-	server := pipe.Info(ctx, "server")
-	replication := pipe.Info(ctx, "replication")
-	var state *redis.StringCmd
-	if s.r.cluster != nil {
-		state = pipe.ClusterInfo(ctx)
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	if err := errors.Join(ping.Err(), clock.Err()); err != nil {
-		return sighting{}, err
-	}
-	if state != nil && strings.Contains(state.Val(), "cluster_state:fail") && s.breaker.Open() {
-		return sighting{}, errors.New("the cluster is down")
-	}
-	seen := sighting{now: clock.Val().UnixMicro(), runID: infoField(server.Val(), "run_id")}
-	if seen.runID != "" {
-		seen.id = seen.runID + " " + infoField(replication.Val(), "master_replid") + " " + infoField(replication.Val(), "role")
-	}
-	return seen, nil
-}
-
-// infoField returns the value of name in the text of INFO, empty if absent.
-func infoField(info, name string) string {
-	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
 }
 
 // syncClock measures the server's clock now.

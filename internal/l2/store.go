@@ -142,9 +142,12 @@ type Events struct {
 	Up func()
 	// Down is called when calls to a server begin to fail fast.
 	Down func(err error)
-	// Restarted is called when a server turns out to be another than before:
-	// a restart, a failover or another primary under the same address.
-	Restarted func()
+	// Restarted is called when a server turns out to be another than before
+	// (a restart, a failover, another primary under the same address), or empty.
+	// No reply of it reaches a caller before Restarted has returned, so it must
+	// not call the store. A client that was not made to call [Redis.Greet] may
+	// get replies until the next look.
+	Restarted func(Restart)
 }
 
 // ShardStats describes one server as this process sees it.

@@ -92,6 +92,17 @@ const (
 	NotBeforeIgnored ID = "not-before-ignored" // a replay does not wait for the deadline of what it replays
 )
 
+// What a server may lose (packages l2 and tier).
+const (
+	NoReissue     ID = "no-reissue"       // what this node invalidated last is not issued again
+	NoBars        ID = "no-bars"          // what other nodes invalidated last is served as any other
+	RestartTrusts ID = "restart-trusts"   // the epoch of trust does not move at a restart
+	NoClearOnLoss ID = "no-clear-on-loss" // more was lost than is remembered, and nothing is cleared
+	LateRing      ID = "late-ring"        // an invalidation is remembered when its reply is there, not before it is sent
+	NoGreet       ID = "no-greet"         // who is at the other end of a new connection is not asked
+	BlindMark     ID = "blind-mark"       // a mark is left on any server, also on one whose own last mark was not read
+)
+
 // All returns every mutant.
 func All() []ID {
 	return []ID{
@@ -103,5 +114,6 @@ func All() []ID {
 		TagUnread, NoTagTie, NoTagFlights, TagAfterLoad,
 		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, LearnsOnly, NoVersion,
 		NoJournal, NoPoison, PayUnheard, OverflowForgets, NotBeforeIgnored,
+		NoReissue, NoBars, RestartTrusts, NoClearOnLoss, LateRing, NoGreet, BlindMark,
 	}
 }
