@@ -167,6 +167,9 @@
 //     which need not be the database's. And a Set whose outcome is unknown may
 //     surface on other nodes, over a newer one, until the deletion that is owed
 //     for it has been made: twice Timeout, and a moment.
+//   - That a Set whose outcome is unknown stores nothing after the deletion that is
+//     owed for it, if the clock of Redis was set back in between: it is told by that
+//     clock that it is late.
 //   - A commit that goes on after its context has ended and outlives the bracket
 //     of its Update, in a process that then dies.
 //   - Versions of SetVersioned that Redis has forgotten: with Clear, by eviction,
@@ -266,7 +269,7 @@
 //	the process of an Update dies   TestOrderedUpdate_crash
 //	Redis goes while an Update      TestUpdate_redisGoesDuringCommit
 //	process of a load dies          TestOneLoad_orphanedLease
-//	wall clock jumps                TestClock_takesOverAJump (internal/l2)
+//	wall clock jumps                TestTime_redisClockJumps, TestHouse_noPromiseRestsOnAWallClock (internal/layout), TestClock_takesOverAJump (internal/l2)
 //
 // # Tags
 //

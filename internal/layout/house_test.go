@@ -54,3 +54,9 @@ func TestHouse_testsNeitherSleepNorSkip(t *testing.T) {
 	require.NoError(t, err)
 	wantNone(t, wrong)
 }
+
+func TestHouse_noPromiseRestsOnAWallClock(t *testing.T) {
+	wrong, err := checkClocks(os.DirFS(root), wallCalls(), wallFiles())
+	require.NoError(t, err)
+	wantNone(t, wrong)
+}

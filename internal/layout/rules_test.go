@@ -121,6 +121,19 @@ func TestCheckLength_namesLongFilesAndIdleExcuses(t *testing.T) {
 	assert.Len(t, wrong, 1, "an excuse without a reason is none")
 }
 
+func TestCheckClocks_namesWhatReadsTheWallClock(t *testing.T) {
+	tree := fstest.MapFS{
+		"tier/a.go":               {Data: []byte("package tier\nimport \"time\"\nvar a = time.Now().UnixMilli()\n")},
+		"tier/a_test.go":          {Data: []byte("package tier\nimport \"time\"\nvar b = time.Now().Unix()\n")},
+		"tier/excused.go":         {Data: []byte("package tier\nimport \"time\"\nvar c = time.Now().Unix()\n")},
+		"tier/monotonic.go":       {Data: []byte("package tier\nimport \"time\"\nvar d = time.Since(time.Now())\n")},
+		"internal/redistest/a.go": {Data: []byte("package redistest\nimport \"time\"\nvar e = time.Now().Unix()\n")},
+	}
+	wrong, err := checkClocks(tree, wallCalls(), map[string]string{"tier/excused.go": "a reason"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"tier/a.go:3:9: UnixMilli reads the wall clock"}, wrong)
+}
+
 func TestCheckComments_wantsExactlyOne(t *testing.T) {
 	file := func(src string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(src)} }
 	tree := fstest.MapFS{

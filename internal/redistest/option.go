@@ -18,6 +18,7 @@ type config struct {
 	replicas int
 	watchers int
 	lines    []string // of redis.conf, last, so that they win
+	env      []string // of the process, beside our own
 }
 
 // WithPassword makes clients authenticate as the default user.

@@ -30,8 +30,9 @@ type process struct {
 // The goroutine that starts the child stays on its thread until the child is
 // gone: on Linux the kernel signals the child when the *thread* that forked it
 // ends, and an idle thread of the Go runtime may end long before the binary.
-func spawn(out *output, bin string, args ...string) (*process, error) {
+func spawn(out *output, env []string, bin string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(bin, args...), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.WaitDelay = 5 * time.Second // a forked child that saves may hold the pipe
 	started := make(chan error, 1)

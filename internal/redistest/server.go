@@ -240,7 +240,7 @@ func (s *Server) start(conf string) error {
 	if s.cfg.sentinel {
 		args = append(args, "--sentinel")
 	}
-	proc, err := spawn(s.out, s.bin, args...)
+	proc, err := spawn(s.out, s.cfg.env, s.bin, args...)
 	if err != nil {
 		return err
 	}
