@@ -3,6 +3,7 @@ package l2
 import (
 	"context"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,11 @@ const (
 
 // gather collects calls of one server that are made while others are under way,
 // and sends them together. W is how a call waits.
+//
+// Before it takes what waits, a sender lets those run that can: those whose replies
+// it has just handed out, who may ask for more, and those who are about to. Else it
+// would find nobody, and the next would go out by ones and twos. Where nobody can
+// run that costs nothing.
 //
 // There is no timer: what comes in while the pipelines are busy is the next
 // pipeline, so its length follows the load by itself, and a lone call goes out at
@@ -176,6 +182,7 @@ func (s *shard) sendGathered() {
 		first = make(map[asked]*gathered, gatherMost)
 	}
 	for {
+		runtime.Gosched() // see gather
 		batch = s.gather.take(batch[:0])
 		if len(batch) == 0 {
 			s.r.firsts.Put(first)

@@ -3,6 +3,7 @@ package l2
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/deadline"
@@ -66,6 +67,7 @@ func (s *shard) gatherWrite(o order) answered {
 func (s *shard) sendWrites() {
 	batch := make([]*gatheredWrite, 0, gatherMost)
 	for {
+		runtime.Gosched() // see gather
 		batch = s.writes.take(batch[:0])
 		if len(batch) == 0 {
 			return
