@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,13 +20,13 @@ func (b *bench) plots() error {
 	for _, t := range b.tables {
 		switch t.name {
 		case "L1Hit":
-			errs = append(errs, b.bars(t, "l1-hit.svg", "value=user/dist=zipf/cpus=1", "ns/op", "L1 hit, 10-field struct, Zipf (ns, log scale)"))
+			errs = append(errs, b.bars(t, "l1-hit.svg", "value=user/dist=zipf/cpus=1", "ns/op", "L1 hit, 10-field struct, Zipf (log scale)"))
 		case "L2Hit":
 			errs = append(errs,
 				b.lines(t, "l2-throughput.svg", "goroutines", "ops/s", "L2 hits a second"),
-				b.lines(t, "l2-p99.svg", "goroutines", "p99-ns", "p99 of an L2 hit (ns)"))
+				b.lines(t, "l2-p99.svg", "goroutines", "p99-ns", "p99 of an L2 hit"))
 		case "Obey":
-			errs = append(errs, b.lines(t, "obey.svg", "rate", "p99-ns", "p99 until another process obeys (ns)"))
+			errs = append(errs, b.lines(t, "obey.svg", "rate", "p99-ns", "p99 until another process obeys"))
 		case "Memory":
 			errs = append(errs, b.bars(t, "memory.svg", "size=100", "B/entry", "Memory per entry of 100 bytes (log scale)"))
 		case "HitRatio":
@@ -56,11 +57,11 @@ func (b *bench) bars(t *table, file, params, unit, title string) error {
 	})
 	p := plot.New()
 	p.Title.Text = title
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: 3}
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, steps(unit)
 	p.Y.Label.Text = unit
 	names := make([]string, len(all))
 	for i, a := range all {
-		names[i] = fmt.Sprintf("%s\n%.3g", a.peer, a.value)
+		names[i] = a.peer + "\n" + format(a.value, unit)
 		bars, err := plotter.NewBarChart(plotter.Values{a.value}, vg.Points(28))
 		if err != nil {
 			return err
@@ -79,18 +80,45 @@ func (b *bench) bars(t *table, file, params, unit, title string) error {
 	return p.Save(vg.Points(float64(90*len(all)+100)), vg.Points(320), filepath.Join(b.dir, file))
 }
 
+// marks are ticks at the places given alone, as numbers.
+func marks(at map[float64]bool) plot.ConstantTicks {
+	var ticks plot.ConstantTicks
+	for x := range at {
+		ticks = append(ticks, plot.Tick{Value: x, Label: fmt.Sprint(x)})
+	}
+	return ticks
+}
+
+// steps are ticks at 1, 2 and 5 times the powers of ten, in the unit that people
+// read.
+func steps(unit string) plot.TickerFunc {
+	return func(least, most float64) []plot.Tick {
+		var ticks []plot.Tick
+		for power := math.Pow(10, math.Floor(math.Log10(least))); power <= most; power *= 10 {
+			for _, n := range []float64{1, 2, 5} {
+				if v := n * power; v >= least && v <= most {
+					ticks = append(ticks, plot.Tick{Value: v, Label: format(v, unit)})
+				}
+			}
+		}
+		return ticks
+	}
+}
+
 // lines draws a line a peer over the parameter x, both on log scales.
 func (b *bench) lines(t *table, file, x, unit, title string) error {
 	p := plot.New()
 	p.Title.Text = title
 	p.X.Label.Text, p.Y.Label.Text = x, unit
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: 3}
+	p.X.Scale = plot.LogScale{}
 	if unit != "%" {
-		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: 3}
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, steps(unit)
 	}
 	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Padding = vg.Points(2)
 	p.Add(plotter.NewGrid())
 	series := map[string]plotter.XYs{}
+	xs := map[float64]bool{}
 	var order []string
 	for i := range t.rows {
 		r := &t.rows[i]
@@ -105,8 +133,10 @@ func (b *bench) lines(t *table, file, x, unit, title string) error {
 				order = append(order, r.peer)
 			}
 			series[r.peer] = append(series[r.peer], plotter.XY{X: at, Y: v})
+			xs[at] = true
 		}
 	}
+	p.X.Tick.Marker = marks(xs)
 	for i, name := range order {
 		xy := series[name]
 		slices.SortFunc(xy, func(a, b plotter.XY) int { return int(a.X - b.X) })
@@ -121,5 +151,6 @@ func (b *bench) lines(t *table, file, x, unit, title string) error {
 		p.Add(line, points)
 		p.Legend.Add(name, line, points)
 	}
+	p.X.Max *= math.Pow(p.X.Max/p.X.Min, 0.04) // so that the last number is not cut off
 	return p.Save(vg.Points(640), vg.Points(420), filepath.Join(b.dir, file))
 }
