@@ -252,7 +252,7 @@
 //	OrderedUpdate                   TestOrderedUpdate_stress, TestOrderedUpdate_twoInEveryOrder
 //	FailOpen                        TestFailOpen_stopped, TestFailOpen_stampedeWithoutRedisLoadsOnce
 //	OneLoad                         TestOneLoad_acrossNodes, TestCache_GetOrSet_collapsesAStampede
-//	Untrusted                       TestUntrusted_foreignBytesUnderAKey, TestUntrusted_garbageOnTheChannel
+//	Untrusted                       TestUntrusted_foreignBytesUnderAKey, TestUntrusted_garbageOnTheChannel, TestUntrusted_hostilePublisher
 //	Redis refuses or is down        TestFailOpen_stopped, TestOpen_withoutRedisAttachesLater, TestCluster_masterReplaced, TestCluster_masterOfTheVersionAway
 //	Redis hangs                     TestFailOpen_frozen
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
