@@ -262,7 +262,7 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 func (c *Cache[T]) joinable(it *item[T]) func() bool {
 	h, key, stamp, seq := it.hash, it.key, it.r.stamp, it.r.seq
 	return func() bool {
-		return c.fence.State(h, key, stamp) == fence.Current && c.node.tags.seq.Load() == seq || mutant.On(mutant.PlainJoin)
+		return c.fence.Load(h, key, stamp) == fence.Current && c.node.tags.seq.Load() == seq || mutant.On(mutant.PlainJoin)
 	}
 }
 

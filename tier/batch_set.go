@@ -160,7 +160,7 @@ func (c *Cache[T]) sendSettings(ctx context.Context, list []*setting[T]) error {
 		case res.Err != nil:
 			errs = append(errs, c.oweSet(making[T]{key: s.key}, res.Deadline, res.Err))
 		default:
-			if st, ok := c.fence.Confirm(s.hash, s.begun); ok && res.Stored && !c.node.owesAny(s.tags) {
+			if st := c.confirm(s.hash, s.begun); res.Stored && !c.node.owesAny(s.tags) {
 				c.keep(s.hash, s.made.entry, s.made.bytes, st)
 			}
 		}

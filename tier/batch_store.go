@@ -251,7 +251,7 @@ func (l *batchLoad[T]) held(leased []*owned[T]) []l2.Held {
 func (l *batchLoad[T]) renewOnce(ctx context.Context, leased []*owned[T]) []*owned[T] {
 	var keep, void []*owned[T]
 	for _, o := range leased {
-		if l.c.fence.State(o.hash, o.key, o.r.stamp) == fence.Void {
+		if l.c.fence.Load(o.hash, o.key, o.r.stamp) == fence.Void {
 			void = append(void, o)
 		} else {
 			keep = append(keep, o)

@@ -22,12 +22,14 @@ func eachPair(t *testing.T, test func(t *testing.T, a, b *tier.Cache[row])) {
 	}
 	t.Run("bus=local", func(t *testing.T) { pair(t, tier.Config{Bus: invalidation.NewLocal()}) })
 	t.Run("bus=redis", func(t *testing.T) { pair(t, tier.Config{URL: redistest.Start(t).URL()}) })
+	t.Run("bus=tracking", func(t *testing.T) { pair(t, tier.Config{URL: redistest.Start(t).URL(), Tracking: true}) })
 	t.Run("bus=cluster", func(t *testing.T) { pair(t, tier.Config{URL: redistest.StartCluster(t).URL()}) })
 }
 
 // eachRedis runs a test on a server and on a cluster.
 func eachRedis(t *testing.T, test func(t *testing.T, cfg tier.Config)) {
 	t.Run("redis=server", func(t *testing.T) { test(t, tier.Config{URL: redistest.Start(t).URL()}) })
+	t.Run("redis=tracking", func(t *testing.T) { test(t, tier.Config{URL: redistest.Start(t).URL(), Tracking: true}) })
 	t.Run("redis=cluster", func(t *testing.T) { test(t, tier.Config{URL: redistest.StartCluster(t).URL()}) })
 }
 

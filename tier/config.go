@@ -79,6 +79,31 @@ type Config struct {
 	// NodeStats.MaxStaleness.
 	Heartbeat time.Duration
 
+	// Tracking has Redis itself announce every change of a key under the prefix
+	// (CLIENT TRACKING ON BCAST, over RESP3; Redis 6 or later), so that this
+	// node's memory obeys also what sends no message: redis-cli, programs in
+	// other languages, eviction, FLUSHALL and FLUSHDB. What the nodes of the
+	// fleet change they tell each other with or without it.
+	//
+	// Where a server answers and does not track, or does not let this user
+	// (HELLO, CLIENT TRACKING, SUBSCRIBE prefix:!tracking), Open returns an
+	// error. Where that turns out later, or while the connection for
+	// announcements is away, memory is not served as fresh: reads go to Redis,
+	// Health says why, and it is tried again. With Redis at hand, Open waits for
+	// this for at most 2 s, or Timeout if that is longer.
+	//
+	// It costs one connection to each master, and CPU on Redis for each change
+	// and each node. An announcement does not say what changed: a node hears of
+	// its own changes, of leases and of their renewals as well, drops the entry,
+	// and reads it again, at once in the background if it used the key in the
+	// last second. That is one to two reads more for each value stored. So turn
+	// it on where strangers do change the cache, and not otherwise.
+	//
+	// It does not see SWAPDB, nor what happens while a failover has not been
+	// noticed. On a cluster, while one master cannot be heard, no memory is
+	// served as fresh.
+	Tracking bool
+
 	// MaxPending is how many unconfirmed invalidations are kept one by one.
 	// Past it those of the cache that owes the most are folded into clearing it,
 	// and in the end all into clearing everything under Prefix. Default 65,536,
@@ -128,6 +153,9 @@ func (c Config) resolve() (Config, error) {
 	}
 	if c.Bus != nil && (c.URL != "" || c.Redis != nil) {
 		fault("Bus: only for nodes without Redis, which brings its own")
+	}
+	if c.Tracking && c.URL == "" && c.Redis == nil {
+		fault("Tracking: only for nodes with Redis, which announces the changes")
 	}
 	if c.URL != "" {
 		if _, err := connect.Parse(c.URL); err != nil {

@@ -61,7 +61,7 @@ var _ interface {
 func TestContract_namesAndZeroValues(t *testing.T) {
 	_ = tier.Config{
 		URL: "", Redis: redis.UniversalClient(nil), Prefix: "", Logger: (*slog.Logger)(nil), Strict: false,
-		Timeout: time.Duration(0), Heartbeat: time.Duration(0), MaxPending: 0, Bus: invalidation.Bus(nil),
+		Timeout: time.Duration(0), Heartbeat: time.Duration(0), MaxPending: 0, Bus: invalidation.Bus(nil), Tracking: false,
 	}
 	_ = tier.Options[row]{
 		TTL: time.Duration(0), Jitter: float64(0), NegativeTTL: time.Duration(0), StaleFor: time.Duration(0),

@@ -179,7 +179,12 @@
 //   - Debts of a process that dies: its unconfirmed changes are lost with it, and
 //     what they concern is bounded by its TTL. [Node.Shutdown] waits for them.
 //   - Changes by strangers (redis-cli DEL, FLUSHALL, eviction, expiry by hand):
-//     L2 obeys at once, L1 serves on, for at most Options.Local.TTL.
+//     L2 obeys at once, L1 serves on, for at most Options.Local.TTL. With
+//     Config.Tracking, Redis announces them, and L1 obeys when the announcement
+//     arrives, and at the latest 2 Heartbeats later, by the same proof of hearing
+//     as for messages. Even then nobody is told of SWAPDB, and of a failover only
+//     when this node notices it; a load in flight may be joined for as long after
+//     a stranger's change as any load may, and is not stored.
 //   - A restart or failover of Redis that loses acknowledged changes, for nodes
 //     that had not heard of them yet: they may read the old value from L2 until
 //     the origin has made the change again, some hundred milliseconds after it
@@ -215,6 +220,8 @@
 //	subscription cut or silent      L1 not served after 2 Heartbeats, fine
 //	                                L2 instead; demoted on return
 //	a message is lost               old value in L1 for at most Δ     fine
+//	announcements cut or silent,    as if the subscription were       fine
+//	or refused (Config.Tracking)
 //	loader fails                    a value past its TTL if there is  -
 //	                                one, else its error
 //	loader panics                   panics in the caller that ran it, -
@@ -261,6 +268,7 @@
 //	Redis comes back from an old    TestNothingForgotten_restartFromAnOldFile, TestNothingForgotten_laggingReplicaBehindTheSameAddress
 //	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
 //	a message is lost               TestBoundedStaleness_lostMessage, TestBoundedStaleness_measured
+//	announcements cut or silent,    TestTracking_aLostConnectionIsAGap, TestTracking_withoutAnnouncementsMemoryIsNotFresh
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors
 //	loader panics                   TestCache_GetOrSet_panicReachesTheCallerAndFreesTheKey
 //	loader is slow                  TestSoftTimeout_answersInTimeAndTheLoadGoesOn

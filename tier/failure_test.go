@@ -93,13 +93,14 @@ func TestDoc_citesTests(t *testing.T) {
 	require.Len(t, subjects, 8)
 	notRows := []string{ // the head, and second lines
 		"what happens", "panics or is canceled", "runs", "file, or a replica that lagged", "is promoted",
+		"or refused",
 	}
 	for _, row := range regexp.MustCompile(`(?m)^(\w.{0,30}?) {2,}|^(\w.{0,30}) `).FindAllStringSubmatch(table, -1) {
 		if what := strings.TrimSpace(row[1] + row[2]); !slices.Contains(notRows, what) {
 			subjects = append(subjects, []string{"", what})
 		}
 	}
-	require.Len(t, subjects, 8+17)
+	require.Len(t, subjects, 8+18)
 	for _, s := range subjects {
 		assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(s[1])+`.*Test`, proof, "no test is cited for %q", s[1])
 	}

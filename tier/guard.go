@@ -100,6 +100,7 @@ func (g *guard) restarted(r l2.Restart) {
 	g.last = r
 	sub := g.sub
 	g.mu.Unlock()
+	n.tracking.renew()
 
 	own, ownReaches := g.own.since(r.Intact)
 	heard, heardReaches := g.heard.since(r.Intact)

@@ -47,7 +47,7 @@ func (f *filling[T]) renew(ctx context.Context, token l2.Token) (stop func()) {
 		defer close(done)
 		ticker := time.NewTicker(leaseTime / 3)
 		defer ticker.Stop()
-		for f.c.fence.State(f.hash, f.key, f.r.stamp) != fence.Void {
+		for f.c.fence.Load(f.hash, f.key, f.r.stamp) != fence.Void {
 			select {
 			case <-ctx.Done():
 				return

@@ -164,8 +164,8 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 		case err == nil:
 			return c.answer(e)
 		case errors.Is(err, flight.ErrSlow):
-			if c.lasting(req.hash, r.stale) {
-				return c.serve(r.stale)
+			if v, ok, err := c.meanwhile(ctx, req, &r, b); ok {
+				return v, err
 			}
 			r.stale = nil // invalidated meanwhile: there is only the load to wait for
 		case joined && errors.Is(err, errDropped):
@@ -202,7 +202,7 @@ func (c *Cache[T]) unmoved(req request[T], st fence.Stamp, seq uint64) func() bo
 		if mutant.On(mutant.PlainJoin) {
 			return true
 		}
-		return c.fence.State(req.hash, req.key, st) == fence.Current && (c.node.tags.seq.Load() == seq || mutant.On(mutant.NoTagFlights))
+		return c.fence.Load(req.hash, req.key, st) == fence.Current && (c.node.tags.seq.Load() == seq || mutant.On(mutant.NoTagFlights))
 	}
 }
 
@@ -355,7 +355,7 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 		// The stamp moves, as after a Set: a slow reader of this node that found
 		// the old value in L2, still fresh, must not put it over the new one.
 		// One that is not confirmed is void, so that nothing is kept.
-		st, _ = c.fence.Confirm(f.hash, st)
+		st = c.confirm(f.hash, st)
 	}
 	if ok {
 		c.keep(f.hash, w.entry, w.bytes, st)

@@ -35,10 +35,11 @@ type member struct {
 	origin  *invalidation.Origin
 	tracker *invalidation.Tracker
 
-	mu    sync.Mutex
-	pong  int64      // until when the last PING trusts; guarded by mu
-	echo  int64      // until when the last own beat trusts; guarded by mu
-	beats [8]ownBeat // the last own beats, by number; guarded by mu
+	mu      sync.Mutex
+	pong    int64      // until when the last PING trusts; guarded by mu
+	echo    int64      // until when the last own beat trusts; guarded by mu
+	tracked int64      // until when the last proof of tracking trusts; guarded by mu
+	beats   [8]ownBeat // the last own beats, by number; guarded by mu
 
 	barriers map[uint64]chan struct{} // closed when the own beat is heard; guarded by mu
 
@@ -59,6 +60,9 @@ func newMember(n *Node) *member {
 		relink: make(chan struct{}, 1), origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]chan struct{}),
 	}
 	m.tracker = invalidation.NewTracker(m.origin)
+	if !n.cfg.Tracking {
+		m.tracked = math.MaxInt64
+	}
 	if !n.remote() {
 		// The in-process bus delivers before a change returns: nothing to prove.
 		m.heardUntil.Store(math.MaxInt64)
@@ -95,6 +99,9 @@ func (m *member) trustLocked() {
 		return
 	}
 	until := min(m.pong, m.echo)
+	if !mutant.On(mutant.UntrackedTrust) {
+		until = min(until, m.tracked)
+	}
 	if mutant.On(mutant.NoL1Lease) {
 		until = math.MaxInt64
 	}

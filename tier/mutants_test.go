@@ -75,6 +75,10 @@ var finders = []finder{
 	{mutant.LearnsOnly, "tier", "TestBoundedStaleness_clearLearnedBeforeItsMessage", "cluster"},
 	{mutant.NoVersion, "tier", "TestCache_Clear_voidsEverythingInTheCacheAlone", "standalone"},
 
+	{mutant.AnnouncedStays, "tier", "TestTracking_putsBackOnlyWhatStands", ""},
+	{mutant.FlushStays, "tier", "TestTracking_memoryObeysFlushes", ""},
+	{mutant.UntrackedTrust, "tier", "TestTracking_withoutAnnouncementsMemoryIsNotFresh", ""},
+
 	{mutant.NoJournal, "tier", "TestNothingForgotten_deleteDuringAnOutageIsReplayed", "standalone"},
 	{mutant.NoPoison, "tier", "TestNothingForgotten_owedKeyIsNotReadFromRedis", "standalone"},
 	{mutant.PayUnheard, "internal/journal", "TestJournal_Pay_notIfOwedAgain", ""},

@@ -43,6 +43,7 @@ type Node struct {
 	bus       invalidation.Bus
 	sub       invalidation.Subscription
 	member    *member
+	tracking  *tracking // nil: Config.Tracking is off
 	tags      *tagTable
 	guard     *guard
 	debts     *journal.Journal
@@ -79,6 +80,12 @@ type space interface {
 	invalidatePrefix(prefix string)
 	// clear voids everything that was stored before the given version.
 	clear(version uint64)
+	// announced voids one key that a server says has changed.
+	announced(key string)
+	// lookAgain reads one key, so that it is in L1 again.
+	lookAgain(ctx context.Context, key string, h uint64)
+	// flushed voids everything: Redis has lost it.
+	flushed()
 	// distrust demotes what is local: messages may have been missed.
 	distrust()
 	// redisKey returns the whole key of an id.
@@ -97,7 +104,8 @@ type space interface {
 // every fault: a Redis that is down makes a node that starts degraded (loads
 // run, nothing is shared) and attaches when Redis answers. With a Redis that
 // answers, Open returns when the subscription to invalidations is confirmed,
-// or after Config.Timeout. ctx bounds that wait only.
+// or after Config.Timeout (see Config.Tracking for what that adds). ctx bounds
+// that wait only.
 //
 // A zero Config makes a node without Redis: a complete in-memory cache with
 // the same promises inside the process.
@@ -125,12 +133,18 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		n.cancel()
 		return nil, errors.Join(fmt.Errorf("tier: subscribe: %w", err), n.store.Close(), n.closeClient())
 	}
+	if err := n.tracking.start(); err != nil {
+		n.cancel()
+		return nil, errors.Join(fmt.Errorf("tier: tracking: %w", err), n.sub.Close(), n.store.Close(), n.closeClient())
+	}
 	n.tasks.Go(n.payer.run)
 	if n.remote() {
 		n.guard.watch(n.sub)
 		n.tasks.Go(n.guard.run)
 		n.tasks.Go(n.member.beat)
-		n.awaitRedis(ctx)
+		if err := n.awaitRedis(ctx); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
 	}
 	return n, nil
 }
@@ -182,6 +196,9 @@ func (n *Node) attach() error {
 		return errors.Join(err, n.closeClient())
 	}
 	n.bus = bus
+	if err := n.track(client); err != nil {
+		return errors.Join(err, n.closeClient())
+	}
 	store, err := l2.NewRedis(client, l2.RedisOptions{
 		Channel: channel, Timeout: n.cfg.Timeout, BeatEvery: n.cfg.Heartbeat, Logger: n.log,
 		Fleet: n.cfg.Prefix + ":!fleet", Node: n.id.String(),
@@ -209,17 +226,26 @@ func (n *Node) publishLocal(msg []byte) {
 }
 
 // awaitRedis waits until the node hears invalidations, so that L1 serves from
-// the first read on. A Redis that does not answer is not waited for.
-func (n *Node) awaitRedis(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
+// the first read on. A Redis that does not answer is not waited for. The error
+// is that of a server that answers and does not track.
+func (n *Node) awaitRedis(ctx context.Context) error {
+	limit := n.cfg.Timeout
+	if n.cfg.Tracking {
+		limit = max(limit, verdictLimit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if _, err := n.store.Ping(ctx); err != nil {
-		return
+		return nil // the node starts degraded
+	}
+	if n.tracking != nil {
+		return n.tracking.verdict(ctx)
 	}
 	select {
 	case <-n.member.heardOnce:
 	case <-ctx.Done():
 	}
+	return nil
 }
 
 // enter begins a call that must not overlap the end of Close. Every nil error
@@ -285,7 +311,7 @@ func (n *Node) close() error {
 	if n.remote() && n.store.Available("") {
 		n.member.goodbye()
 	}
-	return errors.Join(n.sub.Close(), n.store.Close(), n.closeClient())
+	return errors.Join(n.sub.Close(), n.tracking.close(), n.store.Close(), n.closeClient())
 }
 
 func (n *Node) closeClient() error {

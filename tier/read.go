@@ -320,9 +320,24 @@ func add(mono, d int64) int64 {
 // check saves work; what decides is the stamp, at every read.
 func (c *Cache[T]) keep(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp) {
 	e.Stamp = st
+	c.node.tracking.kept(h)
 	if c.fence.State(h, e.Key, st) == fence.Current {
 		c.local.Put(h, e, bytes)
+		return
 	}
+	c.node.tracking.lookLater(c, e.Key, h)
+}
+
+// confirm is the end of a local write that began with begun: the stamp moves
+// again, since what a read found while the write was under way is void. What was
+// written may be kept under the stamp returned. That one does not hold if
+// somebody else moved the stamp meanwhile: two writers could leave L1 and L2
+// different.
+func (c *Cache[T]) confirm(h uint64, begun fence.Stamp) fence.Stamp {
+	if st, ok := c.fence.Confirm(h, begun); ok {
+		return st
+	}
+	return begun
 }
 
 // keepStale puts a fallback into L1, where it is of use once Redis does not

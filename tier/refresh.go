@@ -82,7 +82,7 @@ func (f *filling[T]) previous() *l1.Entry[T] {
 	if e == nil {
 		e = f.r.stale
 	}
-	if e == nil || e.Negative || !f.c.lasting(f.hash, e) {
+	if e == nil || e.Negative || !f.c.lastingLoad(f.hash, e) {
 		return nil
 	}
 	return e

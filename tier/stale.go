@@ -14,8 +14,14 @@ import (
 // lasting reports whether e may stand in for a value that cannot be had: that
 // it is past its time, at most, is all that may be wrong with it.
 func (c *Cache[T]) lasting(h uint64, e *l1.Entry[T]) bool {
+	return c.lastingLoad(h, e) && (c.fence.State(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback))
+}
+
+// lastingLoad is lasting for a load under a lease on e's record, or of one about
+// which no more is known than that: its own lease may have been announced.
+func (c *Cache[T]) lastingLoad(h uint64, e *l1.Entry[T]) bool {
 	return e != nil && c.node.clock.Now() < e.UsableUntil &&
-		(c.fence.State(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.owes(c.name, e.Key) &&
+		(c.fence.Load(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.owes(c.name, e.Key) &&
 		tied(e.Tags) && !slices.ContainsFunc(e.Tags, func(t l1.Tag) bool { return c.node.owesTag(t.Name) })
 }
 
@@ -23,6 +29,30 @@ func (c *Cache[T]) lasting(h uint64, e *l1.Entry[T]) bool {
 func (c *Cache[T]) serve(e *l1.Entry[T]) (T, error) {
 	c.counts.staleServed.Add(1)
 	return c.answer(e)
+}
+
+// meanwhile answers a caller who does not wait for a load any longer with the
+// value that is past its time, ok if that still stands. Where a server has
+// announced a change, it may have been the lease of the load: L2 is asked.
+func (c *Cache[T]) meanwhile(ctx context.Context, req request[T], r *reading[T], b *budget) (v T, ok bool, err error) {
+	lasts := c.lasting
+	if !lasts(req.hash, r.stale) && c.lastingLoad(req.hash, r.stale) {
+		again, err := c.lookFor(ctx, req, b, r.stale)
+		if err != nil {
+			return v, true, err
+		}
+		if again.outcome == hit {
+			c.counts.hitsL2.Add(1)
+			v, err = c.answer(again.entry)
+			return v, true, err
+		}
+		r.stale, lasts = again.stale, c.lastingLoad
+	}
+	if !lasts(req.hash, r.stale) {
+		return v, false, nil
+	}
+	v, err = c.serve(r.stale)
+	return v, true, err
 }
 
 // resting reports whether L1 alone may answer with e, which is past its time:
@@ -58,15 +88,15 @@ func (c *Cache[T]) fallback(ctx context.Context, req request[T], r reading[T], b
 	if closed != nil {
 		return zero, closed
 	}
-	e := again.stale
+	e, lasts := again.stale, c.lastingLoad // the end of the lease may just be announced
 	switch again.outcome {
 	case hit:
 		c.counts.hitsL2.Add(1)
 		return c.answer(again.entry)
 	case down:
-		e = r.stale
+		e, lasts = r.stale, c.lasting
 	}
-	if !c.lasting(req.hash, e) {
+	if !lasts(req.hash, e) {
 		return zero, err
 	}
 	c.failed(e)

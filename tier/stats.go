@@ -52,6 +52,7 @@ type NodeStats struct {
 
 	Background BackgroundStats
 	Bus        BusStats
+	Tracking   TrackingStats
 	Journal    JournalStats
 	Shards     []ShardStats // one a Redis server; empty without Redis
 }
@@ -106,7 +107,8 @@ func (n *Node) Stats() NodeStats {
 			Sent: n.member.sent.Load(), Received: n.member.received.Load(), Gaps: n.member.gaps.Load(),
 			Garbage: sub.Garbage, Links: sub.Links,
 		},
-		Journal: journalStats(n.debts.Stats(time.Now())),
+		Tracking: n.tracking.stats(),
+		Journal:  journalStats(n.debts.Stats(time.Now())),
 	}
 	s.Journal.Unconfirmed = n.unconfirmed.Load()
 	if reason := n.member.gapReason.Load(); reason != nil {
@@ -169,7 +171,7 @@ func (n *Node) Health(ctx context.Context) Health {
 		h.L2.Reason = fmt.Sprintf("%d invalidations owed", owed)
 	}
 	if !n.member.hears() {
-		h.L1 = TierHealth{State: "fallback", Reason: "invalidations are not heard"}
+		h.L1 = TierHealth{State: "fallback", Reason: n.unheard()}
 	}
 	h.Healthy = h.L1.Healthy && h.L2.Healthy
 	return h

@@ -305,7 +305,7 @@ func (b *bracket[T]) end(ctx context.Context, w *encoded[T]) error {
 		c.invalidate(b.key)
 		return c.node.unconfirmedErr("update", c.name, b.key, err)
 	}
-	if st, ok := c.fence.Confirm(b.hash, b.begun); ok && stored {
+	if st := c.confirm(b.hash, b.begun); stored {
 		c.keep(b.hash, w.entry, w.bytes, st)
 		return nil
 	}

@@ -84,10 +84,7 @@ func (c *Cache[T]) set(ctx context.Context, m making[T], tags []string) error {
 	if err != nil {
 		return c.oweSet(m, res.Deadline, err)
 	}
-	// The stamp moves again: what a read found while the write was under way
-	// is void. The value may enter L1 only if nobody else moved it, else two
-	// writers could leave L1 and L2 different.
-	if st, ok := c.fence.Confirm(h, begun); ok && res.Stored && !c.node.owesAny(m.tags) {
+	if st := c.confirm(h, begun); res.Stored && !c.node.owesAny(m.tags) {
 		c.keep(h, w.entry, w.bytes, st)
 	}
 	return nil

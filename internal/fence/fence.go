@@ -102,6 +102,28 @@ func (f *Fence) Move(h uint64) {
 // nothing was, so it stands for the stamp of a key that is not known yet.
 func (f *Fence) Changes() uint64 { return f.changes.Load() }
 
+// announced is what Announce adds to a slot: the upper half of a slot counts
+// announcements, the lower half everything else. That a half wraps, or the lower
+// one carries into the upper, changes the number all the same.
+const announced = 1 << 32
+
+// Announce voids everything that was stamped for the key with hash h so far,
+// like Move, because a server announced that the key has changed. It does not
+// say what changed it, which may be the lease of the very load that is under
+// way: see Load.
+func (f *Fence) Announce(h uint64) { f.slots[h&f.mask].Add(announced) }
+
+// Load is State for a load in flight that began with s, instead of for a value:
+// announcements do not count. What a load stores, it stores under its lease,
+// which every other change takes away.
+func (f *Fence) Load(h uint64, key string, s Stamp) State {
+	now := f.slots[h&f.mask].Load()
+	if uint32(now) == uint32(s.slot) {
+		s.slot = now
+	}
+	return f.State(h, key, s)
+}
+
 // Begin starts a local write of the key with hash h: it moves the slot and
 // returns the stamp after the move, which only Confirm of the same write takes.
 //

@@ -42,6 +42,8 @@ func TestState_afterEvents(t *testing.T) {
 		trusted bool
 	}{
 		{"Move of the key", func(f *fence.Fence) { f.Move(hash) }, fence.Void, true},
+		{"Announce of the key", func(f *fence.Fence) { f.Announce(hash) }, fence.Void, true},
+		{"Announce of another slot", func(f *fence.Fence) { f.Announce(hash + 1) }, fence.Current, true},
 		{"Begin of the key", func(f *fence.Fence) { f.Begin(hash) }, fence.Void, true},
 		{"Move of another slot", func(f *fence.Fence) { f.Move(hash + 1) }, fence.Current, true},
 		{"Move of a key that shares the slot", func(f *fence.Fence) { f.Move(hash + 1024) }, fence.Void, true},
@@ -199,4 +201,46 @@ func BenchmarkCheck(b *testing.B) {
 			f.Check(hash, "user:123456:profile", s, &checked)
 		}
 	})
+}
+
+// A load in flight outlives announcements, which may be of its own lease, and
+// nothing else.
+func TestLoad_isVoidedByAllButAnnouncements(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		happens func(*fence.Fence)
+		want    fence.State
+	}{
+		{"nothing", func(*fence.Fence) {}, fence.Current},
+		{"Announce", func(f *fence.Fence) { f.Announce(hash) }, fence.Current},
+		{"many an Announce", func(f *fence.Fence) {
+			for range 100_000 {
+				f.Announce(hash)
+			}
+		}, fence.Current},
+		{"Move", func(f *fence.Fence) { f.Move(hash) }, fence.Void},
+		{"Announce and Move", func(f *fence.Fence) { f.Announce(hash); f.Move(hash) }, fence.Void},
+		{"Move and Announce", func(f *fence.Fence) { f.Move(hash); f.Announce(hash) }, fence.Void},
+		{"Begin", func(f *fence.Fence) { f.Begin(hash) }, fence.Void},
+		{"Void", func(f *fence.Fence) { f.Announce(hash); f.Void() }, fence.Void},
+		{"Prefix", func(f *fence.Fence) { f.Announce(hash); f.Prefix("a") }, fence.Void},
+		{"Distrust", func(f *fence.Fence) { f.Announce(hash); f.Distrust() }, fence.Demoted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := fence.New(0)
+			s := f.Stamp(hash)
+			c.happens(f)
+			assert.Equal(t, c.want, f.Load(hash, "a:b", s))
+		})
+	}
+}
+
+// What a write may put into L1 is not known after an announcement: it may have
+// been of another's change behind it.
+func TestConfirm_refusesAfterAnAnnouncement(t *testing.T) {
+	f := fence.New(0)
+	s := f.Begin(hash)
+	f.Announce(hash)
+	_, ok := f.Confirm(hash, s)
+	assert.False(t, ok)
 }

@@ -83,6 +83,13 @@ const (
 	NoVersion     ID = "no-version"      // records of an older version of the cache are believed
 )
 
+// What servers announce (Config.Tracking).
+const (
+	AnnouncedStays ID = "announced-stays" // what a server says has changed stays in L1
+	FlushStays     ID = "flush-stays"     // what L1 holds outlives a flush of Redis
+	UntrackedTrust ID = "untracked-trust" // L1 serves although nothing that servers announce is heard
+)
+
 // What Redis has not confirmed (package journal and tier).
 const (
 	NoJournal        ID = "no-journal"         // a change that Redis did not confirm is forgotten
@@ -113,6 +120,7 @@ func All() []ID {
 		VoidFallback,
 		TagUnread, NoTagTie, NoTagFlights, TagAfterLoad,
 		NoGapEpoch, NoL1Lease, NoSequences, NoSilence, NoBaseline, SharedID, ClearLastWins, LearnsOnly, NoVersion,
+		AnnouncedStays, FlushStays, UntrackedTrust,
 		NoJournal, NoPoison, PayUnheard, OverflowForgets, NotBeforeIgnored,
 		NoReissue, NoBars, RestartTrusts, NoClearOnLoss, LateRing, NoGreet, BlindMark,
 	}
