@@ -36,8 +36,9 @@ type owned[T any] struct {
 	*item[T]
 
 	load    *batchLoad[T]
-	slot    chan landing[T] // one slot
-	settled bool            // slot was filled; the load's goroutine alone touches it
+	pending *flight.Pending[*l1.Entry[T]] // its flight; nil if nested
+	slot    chan landing[T]               // one slot
+	settled bool                          // slot was filled; the load's goroutine alone touches it
 	token   l2.Token
 	nested  bool // asked for by a load of the key itself, which holds the lease and stores
 	tries   int  // times that the key had changed when its lease was asked for
@@ -96,19 +97,26 @@ func (l *batchLoad[T]) begin() {
 	for _, o := range l.items {
 		keys[o.key] = struct{}{}
 	}
-	ctx := l.c.flights.Enclose(context.WithoutCancel(l.parent), keys)
+	ctx := l.c.flights.Enclose(context.WithoutCancel(l.parent), keys, l.late)
 	l.parent = nil
-	ctx, stop := context.WithTimeoutCause(ctx, l.c.opts.LoadTimeout, &flight.TimeoutError{Limit: l.c.opts.LoadTimeout})
 	ctx, l.cancel = context.WithCancelCause(ctx)
 	if l.live.Add(-1) == 0 {
-		stop()
+		l.cancel(nil)
 		close(l.done)
 		return
 	}
-	go func() {
-		defer stop()
-		l.run(ctx)
-	}()
+	go l.run(ctx)
+}
+
+// late ends the load and the flights of its keys, when the loader has not
+// returned in time.
+func (l *batchLoad[T]) late(err error) {
+	l.cancel(err)
+	for _, o := range l.items {
+		if o.pending != nil {
+			o.pending.End(err)
+		}
+	}
 }
 
 // raise raises in the caller what the load raised. err is the result of a key of
@@ -159,12 +167,15 @@ func (o *owned[T]) settle(e *l1.Entry[T], err error) {
 }
 
 // work loads the keys: those that it gets a lease for, and those that are not
-// stored, before it waits for those that another loads.
+// stored, before it waits for those that another loads, see patience.
 func (l *batchLoad[T]) work(ctx context.Context) {
 	c := l.c
-	pause := pollFirst
+	pause, patience := pollFirst, c.patience()
 	for rest := l.items; len(rest) > 0 && ctx.Err() == nil; {
 		leased, free, busy := l.lease(ctx, rest)
+		if patience.over() {
+			free, busy = append(free, busy...), nil
+		}
 		if len(leased)+len(free) > 0 {
 			l.loadOnce(ctx, leased, free)
 		}

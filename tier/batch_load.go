@@ -216,7 +216,7 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 		if p.pending.Joined() {
 			load.disown()
 		} else {
-			p.own = o
+			p.own, o.pending = o, p.pending
 		}
 		places = append(places, p)
 	}

@@ -33,7 +33,7 @@ func (l *batchLoad[T]) loadOnce(ctx context.Context, leased, free []*owned[T]) {
 	}
 	before := l.beforeMany(ctx, keys)
 	c.counts.loads.Add(1)
-	values, err := l.batchCall.load(ctx, missing)
+	values, err := l.call(ctx, missing)
 	took := time.Since(before.at)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		c.counts.loadErrors.Add(1)
@@ -55,6 +55,13 @@ func (l *batchLoad[T]) loadOnce(ctx context.Context, leased, free []*owned[T]) {
 		o.settle(entries[i], nil)
 	}
 	l.storeUnasked(ctx, values, missing, before)
+}
+
+func (l *batchLoad[T]) call(ctx context.Context, missing []string) (map[string]T, error) {
+	limited, done := l.c.flights.Limit(ctx)
+	defer done()
+	values, err := l.batchCall.load(limited, missing)
+	return values, l.c.inTime(limited, err)
 }
 
 func (l *batchLoad[T]) fail(keys []*owned[T]) {

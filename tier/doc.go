@@ -80,8 +80,10 @@
 //   - OneLoad. For one key, one load runs at a time in a process, and in the
 //     fleet while leases work. A caller's cancellation ends its own wait; the
 //     last one to leave cancels the load. A hung loader frees the key after
-//     Options.LoadTimeout. After a change, a new load may run beside the old one,
-//     which nobody joins and whose result is not stored.
+//     Options.LoadTimeout. Another process' load is waited for as long at most, and
+//     that it hangs or has died is no error: the key is then loaded here, too, and
+//     not stored. After a change, a new load may run beside the old one, which
+//     nobody joins and whose result is not stored.
 //   - Untrusted. Bytes from Redis are data. Truncated, corrupt, oversized,
 //     foreign, older or newer records, keys of another type, and garbage on the
 //     channel are counted misses: never a panic, a wrong value or unbounded
@@ -272,11 +274,11 @@
 //	loader fails                    TestCache_GetOrSet_neverStoresErrors
 //	loader panics                   TestCache_GetOrSet_panicReachesTheCallerAndFreesTheKey
 //	loader is slow                  TestSoftTimeout_answersInTimeAndTheLoadGoesOn
-//	loader hangs                    TestLoadTimeout_freesTheKey
+//	loader hangs                    TestLoadTimeout_freesTheKey, TestOneLoad_loaderHangsElsewhere
 //	commit of an Update fails,      TestOrderedUpdate_failedCommitDeletes
 //	the process of an Update dies   TestOrderedUpdate_crash
 //	Redis goes while an Update      TestUpdate_redisGoesDuringCommit
-//	process of a load dies          TestOneLoad_orphanedLease
+//	process of a load dies          TestOneLoad_orphanedLease, TestOneLoad_leaseOutlastsThePatience
 //	wall clock jumps                TestTime_redisClockJumps, TestHouse_noPromiseRestsOnAWallClock (internal/layout), TestClock_takesOverAJump (internal/l2)
 //
 // # Tags

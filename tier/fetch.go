@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/l1"
 )
 
@@ -91,7 +92,10 @@ func (f *filling[T]) call(ctx context.Context) (result[T], error) {
 	}
 	c.counts.loads.Add(1)
 	begun := time.Now()
-	v, err := f.load(ctx, &said)
+	limited, done := c.flights.Limit(ctx)
+	defer done()
+	v, err := f.load(limited, &said)
+	err = c.inTime(limited, err)
 	took := time.Since(begun)
 	negative := errors.Is(err, ErrNotFound)
 	if err != nil && !negative {
@@ -104,6 +108,15 @@ func (f *filling[T]) call(ctx context.Context) (result[T], error) {
 		return res, &mistakeError{fmt.Errorf("tier: cache %q: loader of %.80q: %w", c.name, f.key, err)}
 	}
 	return res, nil
+}
+
+// inTime tells what a loader returned because its time was over.
+func (c *Cache[T]) inTime(limited context.Context, err error) error {
+	late := context.Cause(limited)
+	if err == nil || errors.Is(err, late) || !errors.As(late, new(*flight.TimeoutError)) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", late, err)
 }
 
 // resolve makes of what the loader said what is to be done.

@@ -13,6 +13,17 @@ import (
 // more than that, and renewed while the load runs.
 const leaseTime = 2 * time.Second
 
+// patience is until when another node's load is waited for. The limit is that of
+// a load: longer than that takes only one whose holder has died or that ends as
+// late as it may, or one after another. Then the key is loaded without being
+// stored, with a limit of its own: another node's lease must not turn into an
+// error.
+type patience time.Time
+
+func (c *Cache[T]) patience() patience { return patience(time.Now().Add(c.opts.LoadTimeout)) }
+
+func (p patience) over() bool { return !time.Now().Before(time.Time(p)) }
+
 func (f *filling[T]) lease(ctx context.Context, b *budget, token l2.Token) (l2.Grant, error) {
 	ctx, cancel, ok := b.begin(ctx)
 	if !ok {

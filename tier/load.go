@@ -227,6 +227,7 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 	}
 	b := c.budget()
 	pause := pollFirst
+	patience := c.patience()
 	for changed := 0; f.r.outcome == missed && changed < changedLimit && ctx.Err() == nil; {
 		token := l2.NewToken()
 		grant, err := f.lease(ctx, b, token)
@@ -240,6 +241,9 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 			changed++
 		case l2.GrantBusy:
 			if mutant.On(mutant.NoLeaseWait) {
+				return f.unstored(ctx)
+			}
+			if patience.over() {
 				return f.unstored(ctx)
 			}
 			// Waiting is not Redis' time. Each answer proves that it is there.

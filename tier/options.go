@@ -59,9 +59,10 @@ type Options[T any] struct {
 	// (stale-while-revalidate).
 	SoftTimeout time.Duration
 
-	// LoadTimeout is the longest time that one load may take. Its context ends
-	// then, its callers get an error, and the key is free for another load.
-	// Default 10 s.
+	// LoadTimeout is the longest time that one load may take, from when the loader
+	// is called. Its context ends then, its callers get an error, and the key is
+	// free for another load. The load of another process is waited for as long;
+	// then the key is loaded here as well, and the result not stored. Default 10 s.
 	LoadTimeout time.Duration
 
 	// Local describes the tier in this process' memory.

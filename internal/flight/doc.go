@@ -5,7 +5,7 @@
 //
 //   - A caller's context ends only that caller's wait. The load runs on a context
 //     of its own, which ends when the last waiter has left, at the time limit, or
-//     when the group closes.
+//     when the group closes. The limit is for the part of the load that asks for it.
 //   - A load may go on although nobody waits: one begun in the background, or one
 //     that a caller has left who had something else to answer with. [Slots] bounds
 //     their number.

@@ -139,6 +139,51 @@ func TestDo_endsALoadAtTheTimeLimit(t *testing.T) {
 	}
 }
 
+// A load may wait for as long as it needs before its limit begins, and do what is
+// left after it.
+func TestLimit_isForAPartOfTheLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = time.Second
+		g := flight.New[string](flight.Options{Timeout: limit})
+		begun := time.Now()
+		v, _, err := g.Do(t.Context(), "k", nil, func(ctx context.Context) (string, error) {
+			time.Sleep(2 * limit)
+			part, done := g.Limit(ctx)
+			deadline, ok := part.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, begun.Add(3*limit), deadline)
+			time.Sleep(limit - 1)
+			assert.NoError(t, part.Err())
+			done()
+			assert.Error(t, part.Err())
+			time.Sleep(2 * limit)
+			return "v", ctx.Err()
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "v", v)
+	})
+}
+
+// A load of many ends the flights that wait for it, as a load of one does.
+func TestLimit_ofALoadOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := flight.New[string](flight.Options{Timeout: time.Second})
+		p, err := g.Start(t.Context(), "k", nil, func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", context.Cause(ctx)
+		})
+		require.NoError(t, err)
+		keys := map[string]struct{}{"k": {}}
+		part, done := g.Limit(g.Enclose(t.Context(), keys, p.End))
+		defer done()
+		_, err = p.Wait(t.Context())
+		var late *flight.TimeoutError
+		require.ErrorAs(t, err, &late)
+		require.ErrorAs(t, context.Cause(part), &late)
+		assert.True(t, g.Inside(part, "k"))
+	})
+}
+
 func TestDo_countsAResultThatComesWithTheTimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := flight.New[string](flight.Options{Timeout: time.Second})

@@ -124,14 +124,14 @@ type frame struct {
 	group  any
 	key    string
 	keys   map[string]struct{} // instead of key: those of a load of many
+	end    func(error)         // ends what waits for the load
 	parent *frame
 }
 
 type frameKey struct{}
 
 func inside(ctx context.Context, group any, key string) bool {
-	f, _ := ctx.Value(frameKey{}).(*frame)
-	for ; f != nil; f = f.parent {
+	for f := nearest(ctx, group); f != nil; f = f.parent {
 		if f.group != group {
 			continue
 		}
@@ -140,6 +140,15 @@ func inside(ctx context.Context, group any, key string) bool {
 		}
 	}
 	return false
+}
+
+// nearest returns the innermost frame of group, nil if there is none.
+func nearest(ctx context.Context, group any) *frame {
+	f, _ := ctx.Value(frameKey{}).(*frame)
+	for f != nil && f.group != group {
+		f = f.parent
+	}
+	return f
 }
 
 func enclose(ctx context.Context, f frame) context.Context {
@@ -151,6 +160,25 @@ func enclose(ctx context.Context, f frame) context.Context {
 func (g *Group[T]) Inside(ctx context.Context, key string) bool { return inside(ctx, g, key) }
 
 // Enclose returns ctx as the context of one load of all of keys, which it keeps.
-func (g *Group[T]) Enclose(ctx context.Context, keys map[string]struct{}) context.Context {
-	return enclose(ctx, frame{group: g, keys: keys})
+// end is called when the load exceeds the time limit, see Limit.
+func (g *Group[T]) Enclose(ctx context.Context, keys map[string]struct{}, end func(error)) context.Context {
+	return enclose(ctx, frame{group: g, keys: keys, end: end})
+}
+
+// Limit begins the group's time limit for what a load does with the returned
+// context, until it calls done, as it must. ctx is the load's. What exceeds the
+// limit sees the returned context end, and whoever waits for the load gets
+// [TimeoutError], whether or not the load heeds it.
+func (g *Group[T]) Limit(ctx context.Context) (limited context.Context, done func()) {
+	f := nearest(ctx, g)
+	if g.options.Timeout <= 0 || f == nil {
+		return ctx, func() {}
+	}
+	late := &TimeoutError{Limit: g.options.Timeout}
+	limited, cancel := context.WithTimeoutCause(ctx, late.Limit, late)
+	stop := context.AfterFunc(limited, func() { f.end(context.Cause(limited)) })
+	return limited, func() {
+		stop()
+		cancel()
+	}
 }

@@ -13,7 +13,7 @@ import (
 
 // Options describes a Group. The zero value is usable.
 type Options struct {
-	// Timeout is how long a load may take. 0: no limit.
+	// Timeout is how long a load may take from when it calls Limit. 0: no limit.
 	Timeout time.Duration
 	// MaxAge is the age from which on a flight is not joined. 0: no limit.
 	MaxAge time.Duration
@@ -132,6 +132,10 @@ func (g *Group[T]) Start(ctx context.Context, key string, valid func() bool, fn 
 // Joined reports whether the flight was begun by somebody else.
 func (p *Pending[T]) Joined() bool { return p.joined }
 
+// End ends the flight with err, if it has not ended: the context of its function
+// ends, and everyone who waits gets err.
+func (p *Pending[T]) End(err error) { p.flight.cancel(err) }
+
 // Wait returns the result of the flight, as Do does.
 func (p *Pending[T]) Wait(ctx context.Context) (T, error) { return p.wait(ctx, nil) }
 
@@ -249,17 +253,8 @@ func (g *Group[T]) beginLocked(ctx context.Context, s *shard[T], key string, val
 
 // detach returns the context of a load: the caller's values, its own end.
 func (g *Group[T]) detach(ctx context.Context, key string) (context.Context, context.CancelCauseFunc) {
-	ctx = enclose(context.WithoutCancel(ctx), frame{group: g, key: key})
-	ctx, cancel := context.WithCancelCause(ctx)
-	limit := g.options.Timeout
-	if limit <= 0 {
-		return ctx, cancel
-	}
-	ctx, stop := context.WithTimeoutCause(ctx, limit, &TimeoutError{Limit: limit})
-	return ctx, func(cause error) {
-		cancel(cause)
-		stop()
-	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	return enclose(ctx, frame{group: g, key: key, end: cancel}), cancel
 }
 
 // joinable reports whether a caller of now may have f's result. The shard's

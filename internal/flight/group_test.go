@@ -43,11 +43,20 @@ func call(ctx context.Context, g *group, key string, valid func() bool, load fn)
 			c.panicked = recover()
 			c.exited = !returned && c.panicked == nil
 		}()
-		c.value, c.joined, c.err = g.Do(ctx, key, valid, load)
+		c.value, c.joined, c.err = g.Do(ctx, key, valid, limited(g, load))
 		returned = true
 	}()
 	synctest.Wait()
 	return c
+}
+
+// limited returns load under the group's time limit.
+func limited[T any](g *flight.Group[T], load func(context.Context) (T, error)) func(context.Context) (T, error) {
+	return func(ctx context.Context) (T, error) {
+		ctx, done := g.Limit(ctx)
+		defer done()
+		return load(ctx)
+	}
 }
 
 func (c *caller) waits() bool {

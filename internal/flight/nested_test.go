@@ -173,7 +173,7 @@ func TestBackground_endsAtTheTimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := flight.New[string](flight.Options{Timeout: time.Second})
 		h := hold("v")
-		require.True(t, g.Background(t.Context(), "k", nil, h.load))
+		require.True(t, g.Background(t.Context(), "k", nil, limited(g, h.load)))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		assert.ErrorIs(t, context.Cause(h.ctx), context.DeadlineExceeded)

@@ -76,7 +76,7 @@ func once(t *testing.T, g *flight.Group[[2]uint64], k int, version *atomic.Uint6
 		}
 	}
 	valid := func() bool { return version.Load() == begin }
-	v, _, err := g.Do(ctx, fmt.Sprint(k), valid, load)
+	v, _, err := g.Do(ctx, fmt.Sprint(k), valid, limited(g, load))
 	if err == nil {
 		assert.EqualValues(t, k, v[0], "the value of another key")
 		assert.GreaterOrEqual(t, v[1], begin, "a value from before an invalidation")

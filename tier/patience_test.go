@@ -1,0 +1,99 @@
+package tier_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/redistest"
+	"github.com/tandemcache/tandem/tier"
+)
+
+// eachRead runs a test on GetOrSet and on GetOrSetMany, with a function that reads
+// "1" with either.
+func eachRead(t *testing.T, test func(t *testing.T, read func(*tier.Cache[row], func(context.Context) (row, error)) (row, error))) {
+	t.Run("single", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error) {
+			return c.GetOrSet(context.Background(), "1", 0, load)
+		})
+	})
+	t.Run("batch", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error) {
+			got, err := c.GetOrSetMany(context.Background(), []string{"1"}, 0, func(ctx context.Context, _ []string) (map[string]row, error) {
+				v, err := load(ctx)
+				return map[string]row{"1": v}, err
+			})
+			return got["1"], err
+		})
+	})
+}
+
+// OneLoad: a lease that stays longer than one is ready to wait is no error. What
+// was waited is not taken from the loader's time, and the load is not stored.
+func TestOneLoad_leaseOutlastsThePatience(t *testing.T) {
+	t.Parallel()
+	eachRead(t, func(t *testing.T, read func(*tier.Cache[row], func(context.Context) (row, error)) (row, error)) {
+		const limit = time.Second // half a lease
+		srv := redistest.Start(t)
+		a := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})
+		b := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{LoadTimeout: limit})
+		loading, release := make(chan struct{}), make(chan struct{})
+		defer close(release)
+		go func() {
+			_, _ = read(a, func(context.Context) (row, error) {
+				close(loading)
+				<-release
+				return row{}, nil
+			})
+		}()
+		<-loading
+		left := time.Duration(0)
+		took := timed(func() {
+			v, err := read(b, func(ctx context.Context) (row, error) {
+				deadline, _ := ctx.Deadline()
+				left = time.Until(deadline)
+				return row{Key: "1", Version: 5}, nil
+			})
+			require.NoError(t, err)
+			assert.EqualValues(t, 5, v.Version)
+		})
+		assert.GreaterOrEqual(t, took, limit, "the other's load was not waited for")
+		assert.Greater(t, left, limit/2, "waiting was taken from the loader's time")
+		mustMiss(t, b, "1")
+	})
+}
+
+// OneLoad: a loader that hangs on one node until its limit is no error on another.
+func TestOneLoad_loaderHangsElsewhere(t *testing.T) {
+	t.Parallel()
+	eachRead(t, func(t *testing.T, read func(*tier.Cache[row], func(context.Context) (row, error)) (row, error)) {
+		srv := redistest.Start(t)
+		opts := tier.Options[row]{LoadTimeout: 500 * time.Millisecond}
+		a := cache(t, open(t, tier.Config{URL: srv.URL()}), opts)
+		b := cache(t, open(t, tier.Config{URL: srv.URL()}), opts)
+		for range 2 {
+			loading, ended := make(chan struct{}), make(chan error, 1)
+			go func() {
+				_, err := read(a, func(ctx context.Context) (row, error) {
+					close(loading)
+					<-ctx.Done()
+					return row{}, ctx.Err()
+				})
+				ended <- err
+			}()
+			<-loading
+			v, err := read(b, func(context.Context) (row, error) { return row{Key: "1", Version: 5}, nil })
+			require.NoError(t, err)
+			assert.EqualValues(t, 5, v.Version)
+			err = <-ended
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorContains(t, err, "limit of 500ms")
+			require.NoError(t, a.Delete(t.Context(), "1"))
+		}
+	})
+}
