@@ -267,7 +267,7 @@
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
 //	Redis restarted empty           TestFailure_restartedEmpty, TestFailure_fleetReconnects
-//	Redis comes back from an old    TestNothingForgotten_restartFromAnOldFile, TestNothingForgotten_laggingReplicaBehindTheSameAddress
+//	Redis comes back from an old    TestNothingForgotten_restartFromAnOldFile, TestNothingForgotten_sentinelPromotesALaggingReplica, TestNothingForgotten_clusterReplacesAMaster
 //	subscription cut or silent      TestBoundedStaleness_subscriptionKilled, TestBoundedStaleness_silentLink
 //	a message is lost               TestBoundedStaleness_lostMessage, TestBoundedStaleness_measured
 //	announcements cut or silent,    TestTracking_aLostConnectionIsAGap, TestTracking_withoutAnnouncementsMemoryIsNotFresh
