@@ -109,7 +109,8 @@ func commands(t *testing.T, srv *redistest.Server) int64 {
 
 // What the return of Redis costs is bounded: six commands for each node and key
 // that is in use, beside the ten a second by which a node watches Redis, and no
-// load of what Redis still has, else one for each key in the fleet.
+// load of what Redis still has, else one for each key in the fleet, or two where the
+// guard clears the caches after the first.
 //
 // It rests on three things. A node hears again at once, not when the pause of its
 // subscription is over, because until then each of its reads asks Redis. What
@@ -122,8 +123,9 @@ func TestFailure_fleetReconnects(t *testing.T) {
 	assert.Zero(t, c.outage(t, 8))
 	t.Log("empty")
 	c.srv.FlushAll()
-	// Twice: on a busy machine some reads take all of Timeout and load alone.
-	assert.LessOrEqual(t, c.outage(t, 1), 2*crowdKeys)
+	// Once more because the caches are cleared, which comes before the loads as a
+	// rule; and on a busy machine some reads take all of Timeout and load alone.
+	assert.LessOrEqual(t, c.outage(t, 1), 3*crowdKeys)
 }
 
 // outage kills the server, restarts it when each subscription has failed so many

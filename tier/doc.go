@@ -243,7 +243,8 @@
 // When Redis is back, what L1 holds is not fresh and comes back as it is asked for.
 // That is bounded, however many nodes there are: at most six commands for each node
 // and key in use, beside the ten a second with which a node watches Redis; no load of
-// what Redis still has, else one for each key in the fleet. Nodes notice at different
+// what Redis still has, else one for each key in the fleet, or two where more was lost
+// than is remembered and the caches are cleared. Nodes notice at different
 // moments within half a second, and each hears again, as a rule, some 50 ms after
 // Redis has answered it; until then each of its reads asks Redis, but what many ask
 // for at once is asked once.
