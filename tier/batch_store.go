@@ -173,11 +173,13 @@ type settled struct {
 func (l *batchLoad[T]) encode(key string, e *l1.Entry[T], version uint64, took time.Duration, s settled) *encoded[T] {
 	c := l.c
 	ttl := l.ttl
-	if e.Negative {
-		ttl = c.opts.NegativeTTL
-	}
-	if ttl < 0 && (e.Negative || ttl != NoExpiry) {
+	if ttl < 0 && ttl != NoExpiry {
 		return nil
+	}
+	if e.Negative {
+		if ttl = c.opts.NegativeTTL; ttl < 0 {
+			return nil
+		}
 	}
 	if s.refused {
 		c.counts.fillsRefused.Add(1)

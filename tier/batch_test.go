@@ -168,6 +168,11 @@ func TestCache_GetOrSetMany(t *testing.T) {
 		})
 		require.NoError(t, err)
 		mustMiss(t, c, "no store")
+		got, err = c.GetOrSetMany(ctx, []string{"no store"}, -7, func(context.Context, []string) (map[string]row, error) { return nil, nil })
+		require.NoError(t, err)
+		assert.Empty(t, got)
+		_, err = c.GetOrSet(ctx, "no store", 0, func(context.Context) (row, error) { return row{Key: "no store"}, nil })
+		require.NoError(t, err, "that there is nothing was not to be stored")
 	})
 }
 
