@@ -148,7 +148,7 @@ func (l *batchLoad[T]) store(ctx context.Context, leased []*owned[T], entries []
 			c.counts.fillsRefused.Add(1)
 			continue
 		}
-		w := l.encode(o.key, entries[i], o.r.version, took, tags[i])
+		w := l.encode(o, entries[i], took, tags[i])
 		if w == nil {
 			continue
 		}
@@ -170,14 +170,15 @@ type settled struct {
 }
 
 // encode makes the record of a loaded value, nil if it is not to be stored.
-func (l *batchLoad[T]) encode(key string, e *l1.Entry[T], version uint64, took time.Duration, s settled) *encoded[T] {
+func (l *batchLoad[T]) encode(o *owned[T], e *l1.Entry[T], took time.Duration, s settled) *encoded[T] {
 	c := l.c
 	ttl := l.ttl
 	if ttl < 0 && ttl != NoExpiry {
 		return nil
 	}
 	if e.Negative {
-		if ttl = c.opts.NegativeTTL; ttl < 0 {
+		var keep bool
+		if ttl, keep = c.negativeTTL(&o.r); !keep {
 			return nil
 		}
 	}
@@ -186,11 +187,11 @@ func (l *batchLoad[T]) encode(key string, e *l1.Entry[T], version uint64, took t
 		return nil
 	}
 	w, err := c.encode(making[T]{
-		key: key, value: e.Value, negative: e.Negative, ttl: c.jittered(ttl), version: version, took: took, tags: s.tags,
+		key: o.key, value: e.Value, negative: e.Negative, ttl: c.jittered(ttl), version: o.r.version, took: took, tags: s.tags,
 	})
 	if err != nil {
 		c.counts.fillsRefused.Add(1)
-		c.node.log.Warn("tier: loaded value not stored", "cache", c.name, "key", key, "error", err)
+		c.node.log.Warn("tier: loaded value not stored", "cache", c.name, "key", o.key, "error", err)
 		return nil
 	}
 	return w

@@ -141,12 +141,8 @@ func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]
 	case negative:
 		var zero T
 		res.entry.Value = zero
-		res.ttl = c.opts.NegativeTTL
-		if res.ttl < 0 {
-			// Nothing is to be remembered, but what is there is known to be wrong.
-			res.ttl = minTTL
-			res.keep = res.keep && (f.r.entry != nil || f.r.stale != nil)
-		}
+		ttl, keep := c.negativeTTL(&f.r)
+		res.ttl, res.keep = ttl, res.keep && keep
 	case said.NotModified && old == nil:
 		return res, errors.New("Fill.NotModified: there is no previous value")
 	case said.NotModified:
@@ -157,4 +153,14 @@ func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]
 		}
 	}
 	return res, nil
+}
+
+// negativeTTL is how long it is remembered that there is nothing where r was
+// found. With Options.NegativeTTL off it is not, unless something is there: that
+// is known to be wrong, and replaced.
+func (c *Cache[T]) negativeTTL(r *reading[T]) (ttl time.Duration, keep bool) {
+	if c.opts.NegativeTTL >= 0 {
+		return c.opts.NegativeTTL, true
+	}
+	return minTTL, r.entry != nil || r.stale != nil
 }

@@ -147,3 +147,26 @@ func mustLoad(t testing.TB, c *tier.Cache[row], db *database, key string) {
 	require.Equal(t, db.version(key), v.Version)
 	require.Equal(t, before+1, db.loadsOf(key), "not loaded, but cached")
 }
+
+// reader reads "1" through a cache.
+type reader func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error)
+
+// eachRead runs a test on GetOrSet and on GetOrSetMany.
+func eachRead(t *testing.T, test func(t *testing.T, read reader)) {
+	t.Run("single", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error) {
+			return c.GetOrSet(context.Background(), "1", 0, load)
+		})
+	})
+	t.Run("batch", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error) {
+			got, err := c.GetOrSetMany(context.Background(), []string{"1"}, 0, func(ctx context.Context, _ []string) (map[string]row, error) {
+				v, err := load(ctx)
+				return map[string]row{"1": v}, err
+			})
+			return got["1"], err
+		})
+	})
+}

@@ -12,32 +12,11 @@ import (
 	"github.com/tandemcache/tandem/tier"
 )
 
-// eachRead runs a test on GetOrSet and on GetOrSetMany, with a function that reads
-// "1" with either.
-func eachRead(t *testing.T, test func(t *testing.T, read func(*tier.Cache[row], func(context.Context) (row, error)) (row, error))) {
-	t.Run("single", func(t *testing.T) {
-		t.Parallel()
-		test(t, func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error) {
-			return c.GetOrSet(context.Background(), "1", 0, load)
-		})
-	})
-	t.Run("batch", func(t *testing.T) {
-		t.Parallel()
-		test(t, func(c *tier.Cache[row], load func(context.Context) (row, error)) (row, error) {
-			got, err := c.GetOrSetMany(context.Background(), []string{"1"}, 0, func(ctx context.Context, _ []string) (map[string]row, error) {
-				v, err := load(ctx)
-				return map[string]row{"1": v}, err
-			})
-			return got["1"], err
-		})
-	})
-}
-
 // OneLoad: a lease that stays longer than one is ready to wait is no error. What
 // was waited is not taken from the loader's time, and the load is not stored.
 func TestOneLoad_leaseOutlastsThePatience(t *testing.T) {
 	t.Parallel()
-	eachRead(t, func(t *testing.T, read func(*tier.Cache[row], func(context.Context) (row, error)) (row, error)) {
+	eachRead(t, func(t *testing.T, read reader) {
 		const limit = time.Second // half a lease
 		srv := redistest.Start(t)
 		a := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})
@@ -71,7 +50,7 @@ func TestOneLoad_leaseOutlastsThePatience(t *testing.T) {
 // OneLoad: a loader that hangs on one node until its limit is no error on another.
 func TestOneLoad_loaderHangsElsewhere(t *testing.T) {
 	t.Parallel()
-	eachRead(t, func(t *testing.T, read func(*tier.Cache[row], func(context.Context) (row, error)) (row, error)) {
+	eachRead(t, func(t *testing.T, read reader) {
 		srv := redistest.Start(t)
 		opts := tier.Options[row]{LoadTimeout: 500 * time.Millisecond}
 		a := cache(t, open(t, tier.Config{URL: srv.URL()}), opts)
