@@ -134,6 +134,10 @@ func TestCache_invalidKeys(t *testing.T) {
 	}
 	_, err = n.DeletePrefix(t.Context(), "!clear")
 	assert.ErrorIs(t, err, tier.ErrKey)
+	require.NoError(t, c.Set(t.Context(), "good", row{Key: "good"}, 0))
+	_, err = c.DeletePrefix(t.Context(), ":") // tenant + ":" without a tenant
+	assert.ErrorIs(t, err, tier.ErrKey)
+	mustGet(t, c, "good")
 	require.NoError(t, c.Set(t.Context(), strings.Repeat("k", 1024), row{}, 0))
 	require.NoError(t, c.Set(t.Context(), "{}*?[ü世 ", row{Key: "{}*?[ü世 "}, 0))
 	mustGet(t, c, "{}*?[ü世 ")
@@ -260,4 +264,31 @@ func TestUntrusted_garbageOnTheChannel(t *testing.T) {
 	await(t, "the garbage to be counted", 5*time.Second, func() bool { return n.Stats().Bus.Garbage >= 3 })
 	mustGet(t, c, "1")
 	await(t, "the node to be healthy", 5*time.Second, func() bool { return n.Health(t.Context()).Healthy })
+}
+
+// Untrusted: versions at the end of their range cost a miss, and do not become the
+// floor of those that come.
+func TestUntrusted_versionsThatNoServerGives(t *testing.T) {
+	srv := redistest.Start(t)
+	n := open(t, tier.Config{URL: srv.URL(), Strict: true})
+	c := cache(t, n, tier.Options[row]{})
+	require.NoError(t, c.Set(t.Context(), "1", row{Key: "1"}, 0, "tag"))
+	gaps := n.Stats().Bus.Gaps
+	for i, msg := range []invalidation.Message{
+		{Kind: invalidation.KindClear, Cache: "row", Version: math.MaxUint64},
+		{Kind: invalidation.KindTags, Keys: []string{"tag"}, Version: math.MaxUint64},
+	} {
+		msg.Node, msg.Seq = invalidation.NewNodeID(), 1
+		b, err := msg.Append(nil)
+		require.NoError(t, err)
+		srv.Do("publish", "tandem:!bus:0", b)
+		await(t, "the gap", 10*time.Second, func() bool { return n.Stats().Bus.Gaps >= gaps+uint64(i)+1 })
+	}
+	mustGet(t, c, "1")
+	require.NoError(t, c.Clear(t.Context()), "it cannot be raised any more")
+	mustMiss(t, c, "1")
+	require.NoError(t, c.Set(t.Context(), "1", row{Key: "1"}, 0, "tag"))
+	require.NoError(t, n.InvalidateTags(t.Context(), "tag"))
+	mustMiss(t, c, "1")
+	assert.Zero(t, n.Stats().Journal.Owed)
 }

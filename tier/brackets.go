@@ -8,7 +8,7 @@ import (
 // brackets are the Updates under way on a node, so that Close can end them: what
 // they have begun in Redis is to be ended there, not left to its time.
 type brackets struct {
-	ctx    context.Context // of commits; ends with Close
+	ctx    context.Context // of commits and scans; ends when Close begins
 	cancel context.CancelFunc
 	open   sync.WaitGroup
 }

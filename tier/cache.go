@@ -159,10 +159,10 @@ func (c *Cache[T]) invalidatePrefix(prefix string) {
 }
 
 func (c *Cache[T]) clear(version uint64) {
-	if c.cell.raise(version) {
-		c.fence.Void()
-		c.voided.signal()
-	}
+	// Also if the number is no news: whoever has read it may not have voided yet.
+	c.cell.raise(version)
+	c.fence.Void()
+	c.voided.signal()
 }
 
 func (c *Cache[T]) distrust() {

@@ -5,9 +5,11 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/invalidation"
 	"github.com/tandemcache/tandem/tier"
@@ -50,4 +52,21 @@ func TestLocal_nodesInvalidateAtOnce(t *testing.T) {
 	case <-time.After(time.Minute):
 		panic("the nodes wait for each other") // whoever waits could not be closed either
 	}
+}
+
+// BoundedStaleness: a Clear voids what another node of the bus has in its own
+// records, whatever the numbers of the two say.
+func TestBoundedStaleness_clearOverABusInTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that all happens in one microsecond
+		bus := invalidation.NewLocal()
+		b := cache(t, open(t, tier.Config{Bus: bus}), tier.Options[row]{})
+		require.NoError(t, b.Clear(t.Context()))
+		require.NoError(t, b.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
+		a := cache(t, open(t, tier.Config{Bus: bus}), tier.Options[row]{})
+		require.NoError(t, a.Clear(t.Context()))
+		mustMiss(t, b, "k")
+		require.NoError(t, b.Set(t.Context(), "k", row{Key: "k", Version: 2}, 0))
+		require.NoError(t, a.Clear(t.Context()))
+		mustMiss(t, b, "k")
+	})
 }

@@ -142,10 +142,7 @@ func (m *member) Message(msg invalidation.Message) {
 	own := msg.Node == m.node.id
 	if !own && msg.Kind < invalidation.KindBeat {
 		m.received.Add(1)
-		m.node.apply(msg)
-		if m.node.remote() {
-			m.node.guard.received(&msg)
-		}
+		m.heardOf(&msg)
 	}
 	if !m.node.remote() {
 		return // the in-process bus loses nothing, and its nodes do not beat
@@ -154,6 +151,29 @@ func (m *member) Message(msg invalidation.Message) {
 		m.echoed(msg.Beat.Number)
 	}
 	m.missing(m.tracker.Observe(msg, time.Now()))
+}
+
+// farVersion is above every version that a server gives: they are its time in
+// microseconds, or the next number. One that was believed would be the floor of
+// all later ones, and there is none above the highest of all.
+const farVersion = 1 << 62
+
+// far reports whether msg has the version of a cache or a tag that no server
+// gives. It is taken for one that was lost.
+func far(msg *invalidation.Message) bool {
+	return (msg.Kind == invalidation.KindClear || msg.Kind == invalidation.KindTags) && msg.Version >= farVersion
+}
+
+// heardOf does what another node's message asks for, and remembers it.
+func (m *member) heardOf(msg *invalidation.Message) {
+	if far(msg) {
+		m.gap("a version that no server gives")
+		return
+	}
+	m.node.apply(*msg)
+	if m.node.remote() {
+		m.node.guard.received(msg)
+	}
 }
 
 // missing acts on what the tracker found.
@@ -174,13 +194,13 @@ func (m *member) missing(reason invalidation.GapReason) {
 func (m *member) echoed(number uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if heard := m.barriers[number]; heard != nil {
+		close(heard) // however many beats were sent since
+		delete(m.barriers, number)
+	}
 	b := m.beats[number%uint64(len(m.beats))]
 	if b.number != number || number == 0 {
 		return
-	}
-	if heard := m.barriers[number]; heard != nil {
-		close(heard)
-		delete(m.barriers, number)
 	}
 	m.echo = max(m.echo, b.sent+int64(max(m.maxSilence(), 2*b.interval)+invalidation.Grace))
 	m.trustLocked()
@@ -206,7 +226,9 @@ func (n *Node) apply(msg invalidation.Message) {
 			s.invalidatePrefix(prefix)
 		}
 	case invalidation.KindClear:
-		s.clear(msg.Version)
+		if n.remote() {
+			s.clear(msg.Version)
+		}
 	}
 	if !n.remote() {
 		n.applyOwnStore(s, msg)
@@ -228,6 +250,13 @@ func (n *Node) applyOwnStore(s space, msg invalidation.Message) {
 		for _, prefix := range msg.Keys {
 			_, _ = n.removePrefix(n.ctx, msg.Cache, prefix, nil)
 			s.invalidatePrefix(prefix)
+		}
+	case invalidation.KindClear:
+		// The sender's number is one of its own records.
+		s.invalidatePrefix("")
+		_, floor := s.version().begin()
+		if version, err := n.store.Raise(n.ctx, n.markerKey(msg.Cache), floor, nil); err == nil {
+			s.clear(version)
 		}
 	}
 }

@@ -61,8 +61,8 @@ type Node struct {
 	counters map[string]*Counter // by name; guarded by mu
 
 	closed    atomic.Bool
-	ended     bool         // nothing may reach the store any more; guarded by closing
-	closing   sync.RWMutex // read-held by calls under way, see enter
+	calls     *gate // shut when Close begins
+	endings   *gate // of calls that began before; shut when nothing may reach the store any more
 	closeOnce sync.Once
 	closeErr  error
 
@@ -118,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Logger, id: invalidation.NewNodeID(), seed: maphash.MakeSeed(),
 		clock: l1.NewClock(), debts: journal.New(cfg.MaxPending), spaces: make(map[string]space),
 		counters: make(map[string]*Counter), background: flight.NewSlots(cfg.MaxBackground),
-		brackets: newBrackets(), ends: deadline.NewGroup(max(cfg.Timeout/8, 1)),
+		brackets: newBrackets(), calls: newGate(), endings: newGate(), ends: deadline.NewGroup(max(cfg.Timeout/8, 1)),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.tags = newTagTable(&n.forgets)
@@ -251,29 +251,25 @@ func (n *Node) awaitRedis(ctx context.Context) error {
 // enter begins a call that must not overlap the end of Close. Every nil error
 // must be followed by n.leave().
 //
-// Close takes the lock for writing, so that it waits for the calls under way
-// (each bounded by timeouts) and none begins on a closing store.
+// Close waits for the calls under way, each bounded by timeouts, and none begins
+// on a closing store.
 func (n *Node) enter() error {
-	n.closing.RLock()
-	if n.closed.Load() {
-		n.closing.RUnlock()
-		return ErrClosed
+	if n.calls.enter() {
+		return nil
 	}
-	return nil
+	return ErrClosed
 }
+
+func (n *Node) leave() { n.calls.leave() }
 
 // enterLast is enter for what ends a call that began before Close: it is let in
-// while Close still waits.
+// while Close still waits. n.endings.leave() must follow.
 func (n *Node) enterLast() error {
-	n.closing.RLock()
-	if n.ended {
-		n.closing.RUnlock()
-		return ErrClosed
+	if n.endings.enter() {
+		return nil
 	}
-	return nil
+	return ErrClosed
 }
-
-func (n *Node) leave() { n.closing.RUnlock() }
 
 // Close ends the node and every cache opened on it: it cancels loads and commits
 // and waits at most 2 s for them, says goodbye to the fleet, and ends all goroutines.
@@ -291,9 +287,8 @@ func (n *Node) close() error {
 	defer cancel()
 
 	n.closed.Store(true)
-	n.closing.Lock()   // no call begins any more, and those under way have left
-	n.closing.Unlock() //nolint:staticcheck // the lock was to wait for them
-	n.brackets.cancel()
+	n.brackets.cancel() // also of scans, which last as long as the key space is large
+	n.calls.wait()
 	n.mu.Lock()
 	spaces := n.spaces
 	n.spaces = nil
@@ -302,9 +297,7 @@ func (n *Node) close() error {
 		s.close(ctx)
 	}
 	n.brackets.wait(ctx)
-	n.closing.Lock()
-	defer n.closing.Unlock()
-	n.ended = true
+	n.endings.wait()
 
 	n.cancel()
 	n.tasks.Wait()

@@ -48,6 +48,9 @@ func (n *Node) deletePrefix(ctx context.Context, cache, prefix string) (int, err
 	if err != nil {
 		return 0, fmt.Errorf("tier: delete prefix %s:%.80q: %w", cache, prefix, err)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer n.brackets.onClose(func() { cancel(ErrClosed) })()
 	count, err := n.removePrefix(ctx, cache, prefix, nt.bytes)
 	n.member.settle(nt, err == nil)
 	if err != nil {

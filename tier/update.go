@@ -291,7 +291,7 @@ func (b *bracket[T]) end(ctx context.Context, w *encoded[T]) error {
 		c.invalidate(b.key)
 		return err
 	}
-	defer c.node.leave()
+	defer c.node.endings.leave()
 	ctx, cancel := c.node.detached(ctx)
 	defer cancel()
 

@@ -88,21 +88,20 @@ func (c *versionCell) learnLocked(ticket, version uint64) (use, moves uint64) {
 	return c.highest, c.moves.Load()
 }
 
-// raise takes a version from a message or from an own change, and reports
-// whether it is news: what was stored before is then void.
-func (c *versionCell) raise(version uint64) (news bool) {
+// raise takes a version from a message or from an own change: what was stored
+// before is void.
+func (c *versionCell) raise(version uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if version == c.highest && version == c.knownLocked() {
-		return false
+		return
 	}
 	c.moves.Add(1)
 	if version < c.highest && !mutant.On(mutant.ClearLastWins) {
 		c.known = 0 // a number that went back: read it again
-		return true
+		return
 	}
 	c.highest, c.known, c.learned = version, version, c.forgets.Load()
-	return true
 }
 
 // forget makes the next read of every cell of the node ask Redis. Floors stay.

@@ -219,8 +219,8 @@ func (c *Cache[T]) deleteOne(ctx context.Context, key string, source uint64) err
 // and nil, or ErrUnavailable if Config.Strict; so it is when ctx ends the scan.
 // Errors: ErrKey, ErrClosed.
 func (c *Cache[T]) DeletePrefix(ctx context.Context, prefix string) (int, error) {
-	prefix = strings.TrimSuffix(prefix, ":")
 	if prefix != "" {
+		prefix = strings.TrimSuffix(prefix, ":")
 		if err := checkKey(c.name, prefix); err != nil {
 			return 0, fmt.Errorf("prefix: %w", err)
 		}
