@@ -89,8 +89,12 @@ func (c *Cache[T]) setChunk(ctx context.Context, list []*setting[T], ttl time.Du
 	var ready, faulty []*setting[T]
 	bytes := 0
 	for _, s := range list {
-		s.made, err = c.encode(making[T]{key: s.key, value: s.value, ttl: c.jittered(ttl), version: version, tags: s.tags})
-		if err != nil {
+		s.made, err = c.encode(ctx, making[T]{key: s.key, value: s.value, ttl: c.jittered(ttl), version: version, tags: s.tags})
+		switch {
+		case errors.Is(err, l2.ErrUnavailable):
+			errs = append(errs, c.oweSet(making[T]{key: s.key}, 0, err))
+			continue
+		case err != nil:
 			errs = append(errs, err)
 			faulty = append(faulty, s)
 			continue

@@ -148,7 +148,7 @@ func (l *batchLoad[T]) store(ctx context.Context, leased []*owned[T], entries []
 			c.counts.fillsRefused.Add(1)
 			continue
 		}
-		w := l.encode(o, entries[i], took, tags[i])
+		w := l.encode(ctx, o, entries[i], took, tags[i])
 		if w == nil {
 			continue
 		}
@@ -170,7 +170,7 @@ type settled struct {
 }
 
 // encode makes the record of a loaded value, nil if it is not to be stored.
-func (l *batchLoad[T]) encode(o *owned[T], e *l1.Entry[T], took time.Duration, s settled) *encoded[T] {
+func (l *batchLoad[T]) encode(ctx context.Context, o *owned[T], e *l1.Entry[T], took time.Duration, s settled) *encoded[T] {
 	c := l.c
 	ttl := l.ttl
 	if ttl < 0 && ttl != NoExpiry {
@@ -186,7 +186,7 @@ func (l *batchLoad[T]) encode(o *owned[T], e *l1.Entry[T], took time.Duration, s
 		c.counts.fillsRefused.Add(1)
 		return nil
 	}
-	w, err := c.encode(making[T]{
+	w, err := c.encode(ctx, making[T]{
 		key: o.key, value: e.Value, negative: e.Negative, ttl: c.jittered(ttl), version: o.r.version, took: took, tags: s.tags,
 	})
 	if err != nil {

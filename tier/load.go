@@ -305,7 +305,7 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 		c.counts.fillsRefused.Add(1)
 		return res.entry, nil
 	}
-	w, err := c.encode(making[T]{
+	w, err := c.encode(ctx, making[T]{
 		key: f.key, value: res.entry.Value, negative: res.entry.Negative, payload: res.payload,
 		ttl: c.jittered(res.ttl), version: f.r.version, source: res.source, took: res.took, tags: tags,
 	})

@@ -144,8 +144,14 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 
 // conclude judges a record whose tags hold, and are held.
 func (c *Cache[T]) conclude(r reading[T], key, rkey string, reply *l2.Reply, old *l1.Entry[T], held []seenTag) reading[T] {
+	now := c.node.store.Now(rkey)
+	if now == 0 && reply.State == l2.StateRecord {
+		// Its server is not known: the slot has just moved, or the masters of
+		// a cluster are being looked for. Age cannot be told.
+		return reading[T]{outcome: blind}
+	}
 	r.outcome, r.payload = missed, reply.Record.Payload
-	e, bytes, fresh := c.judge(key, rkey, reply, r.version, old)
+	e, bytes, fresh := c.judge(key, rkey, reply, r.version, now, old)
 	r.bytes, r.seen = bytes, reply.Seen() // after judge: it may have found the payload corrupt
 	if e != nil {
 		e.Tags = ties(held)
@@ -224,10 +230,10 @@ func (c *Cache[T]) tookVersion(ticket, floor, version uint64) uint64 {
 // is no value of this cache, but codecs may add a little to what they encode.
 func (c *Cache[T]) payloadLimit() int { return c.opts.MaxValueBytes }
 
-// judge returns the entry that reply makes, nil if it makes none, and whether
-// it is fresh. One that is not may serve as a fallback: age or Expire ended it,
+// judge returns the entry that reply makes now, on the clock of Redis, nil if it
+// makes none, and whether it is fresh. One that is not may serve as a fallback: age or Expire ended it,
 // and nothing else.
-func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old *l1.Entry[T]) (e *l1.Entry[T], bytes int64, fresh bool) {
+func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, now int64, old *l1.Entry[T]) (e *l1.Entry[T], bytes int64, fresh bool) {
 	rec := &reply.Record
 	switch {
 	case reply.State == l2.StateAbsent:
@@ -240,7 +246,6 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, old 
 		rec.CacheVersion != version && !mutant.On(mutant.NoVersion):
 		return nil, 0, false
 	}
-	now := c.node.store.Now(rkey)
 	life := lifeOf(rec, now)
 	if life.usable <= 0 {
 		return nil, 0, false

@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -34,8 +35,10 @@ type making[T any] struct {
 	tags     []seenTag     // as they were before the value was read from its source
 }
 
-// encode makes the record of m, for both tiers.
-func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
+// encode makes the record of m, for both tiers. The error is the codec's,
+// ErrTooLarge, or l2.ErrUnavailable where the clock that the record's times stand
+// in cannot be had.
+func (c *Cache[T]) encode(ctx context.Context, m making[T]) (*encoded[T], error) {
 	key, ttl := m.key, m.ttl
 	w := &encoded[T]{redisKey: c.redisKey(key)}
 	rec := l2.Record{
@@ -54,7 +57,10 @@ func (c *Cache[T]) encode(m making[T]) (*encoded[T], error) {
 			rec.Cost = max(c.opts.Cost(m.value), 0)
 		}
 	}
-	now := c.node.store.Now(w.redisKey)
+	now, err := c.node.store.Clock(ctx, w.redisKey)
+	if err != nil {
+		return nil, fmt.Errorf("tier: cache %q: clock for %.80q: %w", c.name, key, err)
+	}
 	rec.StoredAt = now
 	l := life{math.MaxInt64, math.MaxInt64}
 	if ttl != NoExpiry {

@@ -264,8 +264,10 @@ func (b *bracket[T]) conclude(ctx context.Context, v T, err error, ttl time.Dura
 	if store {
 		m.ttl = b.c.jittered(m.ttl)
 		var faulty error
-		w, faulty = b.c.encode(m)
-		err = joined(err, faulty)
+		w, faulty = b.c.encode(ctx, m)
+		if !errors.Is(faulty, l2.ErrUnavailable) { // else the key is left empty
+			err = joined(err, faulty)
+		}
 	}
 	return v, joined(err, b.end(ctx, w))
 }

@@ -76,8 +76,11 @@ func (c *Cache[T]) set(ctx context.Context, m making[T], tags []string) error {
 		return c.oweSet(m, 0, err)
 	}
 	m.ttl = c.jittered(m.ttl)
-	w, err := c.encode(m)
-	if err != nil {
+	w, err := c.encode(ctx, m)
+	switch {
+	case errors.Is(err, l2.ErrUnavailable):
+		return c.oweSet(m, 0, err)
+	case err != nil:
 		return errors.Join(err, c.deleteOne(ctx, m.key, m.source))
 	}
 	res, err := c.store(ctx, m, w)

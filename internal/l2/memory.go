@@ -275,6 +275,9 @@ func (m *Memory) Keys(ctx context.Context, prefix string, limit int) ([]string, 
 // Now implements Store; the clock is the store's own, so the estimate is exact.
 func (m *Memory) Now(string) int64 { return m.now() }
 
+// Clock implements Store.
+func (m *Memory) Clock(context.Context, string) (int64, error) { return m.now(), nil }
+
 // Earliest implements Store.
 func (m *Memory) Earliest(string) int64 { return m.now() }
 

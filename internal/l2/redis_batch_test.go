@@ -221,8 +221,7 @@ func TestRedis_setManyLate(t *testing.T) {
 	}
 	log.take()
 	now := r.seed.clock.local()
-	r.seed.clock.forget()
-	r.seed.clock.observe(now, 1, now) // the server seems to be in 1970
+	r.seed.clock.replace(now, 1, now) // the server seems to be in 1970
 	for _, res := range r.SetMany(ctx, sets) {
 		require.NoError(t, res.Err)
 		assert.True(t, res.Stored)

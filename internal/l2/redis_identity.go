@@ -58,13 +58,14 @@ func (s *shard) visit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if another {
-		s.clock.forget()
-	}
 	if seen.marker != "" && before != s.identity() {
 		s.wake() // only a server that is known gets a mark
 	}
-	s.clock.observe(a, clock.Val().UnixMicro(), b)
+	if t := clock.Val().UnixMicro(); another {
+		s.clock.replace(a, t, b)
+	} else {
+		s.clock.observe(a, t, b)
+	}
 	return nil
 }
 
@@ -205,13 +206,21 @@ func (s *shard) know(seen sighting) {
 	}
 }
 
-// introduce meets a server over which nothing has been asked yet. In a cluster
-// that is one that has just become a master.
+// introduce meets a server over which nothing has been asked yet, and reads its
+// clock if the look that should have done so has failed: the times in a record
+// mean nothing to who does not know it. In a cluster that is one that has just
+// become a master.
 func (s *shard) introduce(ctx context.Context) error {
-	if s.met.Load() || s.node.Load() == nil {
-		return nil
+	if s.node.Load() == nil {
+		return nil // of the cluster nothing is known yet
 	}
-	return s.look(ctx)
+	if !s.met.Load() {
+		if err := s.look(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := s.now(ctx)
+	return err
 }
 
 // Greet meets the server at the other end of a new connection of the client,

@@ -260,15 +260,11 @@ func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byt
 	return code, deadline, err
 }
 
-// deadline is the end of ctx in the server's clock. It asks for the time if it
-// has never been told.
+// deadline is the end of ctx in the server's clock.
 func (s *shard) deadline(ctx context.Context) (int64, error) {
-	_, now, known := s.clock.bounds()
-	if !known {
-		if err := s.syncClock(ctx); err != nil {
-			return 0, err
-		}
-		_, now, _ = s.clock.bounds()
+	now, err := s.now(ctx)
+	if err != nil {
+		return 0, err
 	}
 	end, _ := ctx.Deadline() // REQUIRES: perform's context, which has one
 	return now + time.Until(end).Microseconds(), nil

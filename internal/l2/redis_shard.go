@@ -233,6 +233,14 @@ func (r *Redis) Now(key string) int64 {
 	return hi
 }
 
+// Clock implements Store.
+func (r *Redis) Clock(ctx context.Context, key string) (int64, error) {
+	if now := r.Now(key); now != 0 {
+		return now, nil
+	}
+	return perform(ctx, r, key, false, func(ctx context.Context, s *shard) (int64, error) { return s.now(ctx) })
+}
+
 // Earliest implements Store.
 func (r *Redis) Earliest(key string) int64 {
 	if r.enter() != nil {

@@ -126,19 +126,23 @@ func (s *shard) reopen() {
 	s.r.up(back)
 }
 
-// syncClock measures the server's clock now.
-func (s *shard) syncClock(ctx context.Context) error {
-	node := s.node.Load()
-	if node == nil {
-		return errNoMaster
+// now is the server's clock, at most. It asks for the time if it has never been
+// told.
+func (s *shard) now(ctx context.Context) (int64, error) {
+	if !s.clock.known.Load() {
+		node := s.node.Load()
+		if node == nil {
+			return 0, errNoMaster
+		}
+		a := s.clock.local()
+		t, err := node.Time(ctx).Result()
+		if err != nil {
+			return 0, err
+		}
+		s.clock.observe(a, t.UnixMicro(), s.clock.local())
 	}
-	a := s.clock.local()
-	t, err := node.Time(ctx).Result()
-	if err != nil {
-		return err
-	}
-	s.clock.observe(a, t.UnixMicro(), s.clock.local())
-	return nil
+	_, hi, _ := s.clock.bounds()
+	return hi, nil
 }
 
 // watchCluster keeps the list of masters. The client's own map of slots decides

@@ -115,8 +115,12 @@ type Store interface {
 	Count(ctx context.Context, key string) (count int64, left time.Duration, found bool, err error)
 
 	// Now estimates the clock of the server that owns key, in microseconds,
-	// from above: the server's clock shows at most this. 0: not known yet.
+	// from above: the server's clock shows at most this. 0: not known yet, so that
+	// no time in a record can be judged.
 	Now(key string) int64
+	// Clock is Now for who needs it: it asks the server where it is not known, one
+	// round trip.
+	Clock(ctx context.Context, key string) (int64, error)
 	// Earliest estimates the same clock from below: the server's clock shows at
 	// least this. 0: not known yet.
 	Earliest(key string) int64
