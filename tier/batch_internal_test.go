@@ -3,7 +3,11 @@ package tier
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,6 +22,38 @@ type batchHook struct {
 	reads int
 	hook  func()
 	away  bool
+
+	writes int
+	takes  time.Duration // each pipeline that stores
+}
+
+// write is the time of a pipeline that stores. False: Redis does not answer it.
+func (s *batchHook) write(ctx context.Context) bool {
+	s.writes++
+	<-time.After(s.takes)
+	return !s.away && ctx.Err() == nil
+}
+
+func (s *batchHook) SetMany(ctx context.Context, sets []l2.SetRequest) []l2.SetManyResult {
+	if s.write(ctx) {
+		return s.Store.SetMany(context.WithoutCancel(ctx), sets)
+	}
+	results := make([]l2.SetManyResult, len(sets))
+	for i := range results {
+		results[i].Err = l2.ErrUnavailable
+	}
+	return results
+}
+
+func (s *batchHook) FillMany(ctx context.Context, fills []l2.FillRequest) []l2.FillResult {
+	if s.write(ctx) {
+		return s.Store.FillMany(context.WithoutCancel(ctx), fills)
+	}
+	results := make([]l2.FillResult, len(fills))
+	for i := range results {
+		results[i].Err = l2.ErrUnavailable
+	}
+	return results
 }
 
 func (s *batchHook) ReadMany(ctx context.Context, keys []string, limit int, marks l2.Marks) ([]l2.Read, l2.Marked) {
@@ -83,4 +119,57 @@ func TestBatch_epochMovesBeforeTheReply(t *testing.T) {
 	assert.Equal(t, 2, s.reads, "asked again")
 	s.hook = c.distrust
 	assert.Empty(t, c.GetMany(t.Context(), []string{"a", "b"}))
+}
+
+// manyLarge are values that take six pipelines.
+func manyLarge() (values map[string]string, keys []string) {
+	values = make(map[string]string)
+	for i := range 30 {
+		key := fmt.Sprint(i)
+		values[key], keys = strings.Repeat("x", 900<<10), append(keys, key)
+	}
+	return values, keys
+}
+
+// there returns those of keys that have a value.
+func there(c *Cache[string], keys []string) []string {
+	got := c.GetMany(context.Background(), keys)
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return got[key] == "" })
+}
+
+// Every pipeline of a batch has the time of a call, however many there are.
+func TestBatch_manyPipelinesTakeTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newBatchHook(t)
+		s.takes = c.node.cfg.Timeout - time.Millisecond
+		values, keys := manyLarge()
+		require.NoError(t, c.SetMany(t.Context(), values, 0))
+		assert.Equal(t, 6, s.writes)
+		assert.Zero(t, c.node.Stats().Journal.Unconfirmed)
+		assert.Equal(t, keys, there(c, keys))
+
+		require.NoError(t, c.Delete(t.Context(), keys...))
+		_, err := c.GetOrSetMany(t.Context(), keys, 0, func(context.Context, []string) (map[string]string, error) { return values, nil })
+		require.NoError(t, err)
+		assert.Equal(t, 12, s.writes)
+		assert.Zero(t, c.Stats().FillsRefused)
+		assert.Equal(t, keys, there(c, keys))
+	})
+}
+
+// When Redis has answered nothing of a pipeline, the rest is not sent: it is owed,
+// or not stored.
+func TestBatch_sendsNoFurtherWhenRedisIsAway(t *testing.T) {
+	c, s := newBatchHook(t)
+	values, keys := manyLarge()
+	_, err := c.GetOrSetMany(t.Context(), keys, 0, func(context.Context, []string) (map[string]string, error) {
+		s.away = true
+		return values, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 1, s.writes)
+	assert.EqualValues(t, len(keys), c.Stats().FillsRefused)
+	require.NoError(t, c.SetMany(t.Context(), values, 0))
+	assert.Equal(t, 2, s.writes)
+	assert.EqualValues(t, len(keys), c.node.Stats().Journal.Unconfirmed)
 }

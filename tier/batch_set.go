@@ -73,21 +73,26 @@ func (c *Cache[T]) SetMany(ctx context.Context, values map[string]T, ttl time.Du
 
 // setChunk sets up to batchKeys keys.
 func (c *Cache[T]) setChunk(ctx context.Context, list []*setting[T], ttl time.Duration) error {
-	ctx, cancel := c.node.detached(ctx)
-	defer cancel()
 	for _, s := range list {
 		s.begun = c.fence.Begin(s.hash)
 	}
 	version, err := c.markSettings(ctx, list)
-	var errs []error
 	if err != nil {
-		for _, s := range list {
-			errs = append(errs, c.oweSet(making[T]{key: s.key}, 0, err))
-		}
-		return errors.Join(errs...)
+		return c.oweSettings(list, err)
 	}
+	var errs []error
 	var ready, faulty []*setting[T]
+	var away error // Redis has answered nothing of a pipeline: it is not asked for more
 	bytes := 0
+	send := func() {
+		var err error
+		if away == nil {
+			away, err = c.sendSettings(ctx, ready)
+		} else {
+			err = c.oweSettings(ready, away)
+		}
+		errs, ready, bytes = append(errs, err), nil, 0
+	}
 	for _, s := range list {
 		s.made, err = c.encode(ctx, making[T]{key: s.key, value: s.value, ttl: c.jittered(ttl), version: version, tags: s.tags})
 		switch {
@@ -101,13 +106,16 @@ func (c *Cache[T]) setChunk(ctx context.Context, list []*setting[T], ttl time.Du
 		}
 		ready = append(ready, s)
 		if bytes += len(s.made.record); bytes >= batchBytes {
-			errs = append(errs, c.sendSettings(ctx, ready))
-			ready, bytes = nil, 0
+			send()
 		}
 	}
-	errs = append(errs, c.sendSettings(ctx, ready))
+	send()
 	// What stands there is older than what could not be stored.
-	errs = append(errs, c.eachOf(faulty, func(s *setting[T]) error { return c.deleteOne(ctx, s.key, 0) }))
+	errs = append(errs, c.eachOf(faulty, func(s *setting[T]) error {
+		ctx, cancel := c.node.detached(ctx)
+		defer cancel()
+		return c.deleteOne(ctx, s.key, 0)
+	}))
 	return errors.Join(errs...)
 }
 
@@ -123,6 +131,8 @@ func (c *Cache[T]) markSettings(ctx context.Context, list []*setting[T]) (versio
 			}
 		}
 	}
+	ctx, cancel := c.node.detached(ctx)
+	defer cancel()
 	version, seen, err := c.writeMarks(ctx, names)
 	if err != nil {
 		return 0, err
@@ -136,11 +146,24 @@ func (c *Cache[T]) markSettings(ctx context.Context, list []*setting[T]) (versio
 	return version, nil
 }
 
-// sendSettings stores what is encoded in one round trip.
-func (c *Cache[T]) sendSettings(ctx context.Context, list []*setting[T]) error {
-	if len(list) == 0 {
-		return nil
+// oweSettings is the end of those that were not sent.
+func (c *Cache[T]) oweSettings(list []*setting[T], cause error) error {
+	errs := make([]error, len(list))
+	for i, s := range list {
+		errs[i] = c.oweSet(making[T]{key: s.key}, 0, cause)
+		s.made = nil
 	}
+	return errors.Join(errs...)
+}
+
+// sendSettings stores what is encoded in one round trip. away is why Redis has
+// answered nothing, nil if it has.
+func (c *Cache[T]) sendSettings(ctx context.Context, list []*setting[T]) (away, err error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := c.node.detached(ctx) // its own: many pipelines take their time
+	defer cancel()
 	var errs []error
 	sets := make([]l2.SetRequest, 0, len(list))
 	notices := make([]notice, 0, len(list))
@@ -155,9 +178,12 @@ func (c *Cache[T]) sendSettings(ctx context.Context, list []*setting[T]) error {
 		sets = append(sets, l2.SetRequest{Key: s.made.redisKey, Rec: s.made.record, TTL: s.made.redisTTL, Msg: nt.bytes})
 	}
 	var refused []*setting[T]
+	answered := len(sent) == 0
 	for i, res := range c.node.store.SetMany(ctx, sets) {
 		s := sent[i]
 		c.node.member.settle(notices[i], res.Err == nil)
+		answered = answered || res.Err == nil || errors.Is(res.Err, l2.ErrRefused)
+		away = res.Err
 		switch {
 		case errors.Is(res.Err, l2.ErrRefused): // the old value is still there
 			refused = append(refused, s)
@@ -170,11 +196,16 @@ func (c *Cache[T]) sendSettings(ctx context.Context, list []*setting[T]) error {
 		}
 		s.made = nil // the record need not outlive its pipeline
 	}
-	return errors.Join(append(errs, c.eachOf(refused, func(s *setting[T]) error { return c.deleteRefused(ctx, s) }))...)
+	if answered {
+		away = nil
+	}
+	return away, errors.Join(append(errs, c.eachOf(refused, func(s *setting[T]) error { return c.deleteRefused(ctx, s) }))...)
 }
 
 // deleteRefused deletes what a refused Set has left.
 func (c *Cache[T]) deleteRefused(ctx context.Context, s *setting[T]) error {
+	ctx, cancel := c.node.detached(ctx)
+	defer cancel()
 	if _, err := c.node.deleteKey(ctx, c.name, s.key, l2.DeleteOptions{}); err != nil {
 		return c.oweSet(making[T]{key: s.key}, 0, err)
 	}

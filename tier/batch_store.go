@@ -122,16 +122,19 @@ func (l *batchLoad[T]) store(ctx context.Context, leased []*owned[T], entries []
 		return
 	}
 	defer c.node.leave()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.node.cfg.Timeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	tags := l.settleMany(ctx, leased, entries, before)
 	var fills []l2.FillRequest
 	var made []*encoded[T]
 	var places []int
-	bytes := 0
+	bytes, away := 0, false
 	flush := func() {
+		ctx, cancel := context.WithTimeout(ctx, c.node.cfg.Timeout) // for each: many pipelines take their time
+		defer cancel()
+		away = true
 		for j, res := range c.node.store.FillMany(ctx, fills) {
 			i := places[j]
+			away = away && res.Err != nil
 			if res.Err != nil || !res.OK {
 				c.counts.fillsRefused.Add(1)
 				continue
@@ -143,8 +146,9 @@ func (l *batchLoad[T]) store(ctx context.Context, leased []*owned[T], entries []
 		fills, made, places, bytes = nil, nil, nil, 0
 	}
 	for i, o := range leased {
-		if c.node.owes(c.name, o.key) {
-			// What would void the lease did not reach Redis.
+		if away || c.node.owes(c.name, o.key) {
+			// Redis has answered nothing of a pipeline, and is not asked for more; or
+			// what would void the lease did not reach it.
 			c.counts.fillsRefused.Add(1)
 			continue
 		}
@@ -223,6 +227,8 @@ func (l *batchLoad[T]) settleMany(ctx context.Context, keys []*owned[T], entries
 			}
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.node.cfg.Timeout)
+	defer cancel()
 	usable := c.node.tagsUsable(ctx, names, before)
 	for i, o := range keys {
 		for _, name := range lists[i] {
