@@ -144,7 +144,7 @@ func (c *Cache[T]) lookMany(ctx context.Context, items []*item[T], b *budget) {
 		}
 	}
 	for _, it := range items {
-		it.r = reading[T]{outcome: blind}
+		it.r = c.unread(it.hash)
 	}
 }
 

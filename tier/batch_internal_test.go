@@ -15,7 +15,7 @@ import (
 	"github.com/tandemcache/tandem/internal/l2"
 )
 
-// batchHook is a store in which reads of many are counted, watched or fail.
+// batchHook is a store in which reads are counted, watched or fail.
 type batchHook struct {
 	l2.Store
 
@@ -54,6 +54,15 @@ func (s *batchHook) FillMany(ctx context.Context, fills []l2.FillRequest) []l2.F
 		results[i].Err = l2.ErrUnavailable
 	}
 	return results
+}
+
+func (s *batchHook) Read(ctx context.Context, key string, limit int) (l2.Reply, error) {
+	s.reads++
+	reply, err := s.Store.Read(ctx, key, limit)
+	if s.hook != nil {
+		s.hook()
+	}
+	return reply, err
 }
 
 func (s *batchHook) ReadMany(ctx context.Context, keys []string, limit int, marks l2.Marks) ([]l2.Read, l2.Marked) {
@@ -172,4 +181,44 @@ func TestBatch_sendsNoFurtherWhenRedisIsAway(t *testing.T) {
 	require.NoError(t, c.SetMany(t.Context(), values, 0))
 	assert.Equal(t, 2, s.writes)
 	assert.EqualValues(t, len(keys), c.node.Stats().Journal.Unconfirmed)
+}
+
+// OneLoad: who could not trust what Redis said loads, and others join.
+func TestOneLoad_joinsALoadAfterRepliesThatCannotBeTrusted(t *testing.T) {
+	for _, many := range []bool{false, true} {
+		c, s := newBatchHook(t)
+		begun, release := make(chan struct{}), make(chan struct{})
+		first := make(chan error, 1)
+		s.hook = c.distrust
+		go func() {
+			var err error
+			if many {
+				_, err = c.GetOrSetMany(context.Background(), []string{"k"}, 0, func(context.Context, []string) (map[string]string, error) {
+					close(begun)
+					<-release
+					return map[string]string{"k": "v"}, nil
+				})
+			} else {
+				_, err = c.GetOrSet(context.Background(), "k", 0, func(context.Context) (string, error) {
+					close(begun)
+					<-release
+					return "v", nil
+				})
+			}
+			first <- err
+		}()
+		<-begun
+		assert.Equal(t, 3, s.reads, "void: the replies were trusted")
+		s.hook = nil
+		second := make(chan error, 1)
+		go func() {
+			_, err := c.GetOrSet(context.Background(), "k", 0, func(context.Context) (string, error) { return "another", nil })
+			second <- err
+		}()
+		assert.Eventually(t, func() bool { return c.Stats().Collapsed+c.Stats().Loads == 2 }, 10*time.Second, time.Millisecond)
+		close(release)
+		require.NoError(t, <-first)
+		require.NoError(t, <-second)
+		assert.EqualValues(t, 1, c.Stats().Loads, "many=%v", many)
+	}
 }

@@ -96,7 +96,13 @@ func (c *Cache[T]) look(ctx context.Context, key string, h uint64, b *budget, ol
 		}
 		return r
 	}
-	return reading[T]{outcome: blind}
+	return c.unread(h)
+}
+
+// unread is the end of looks whose replies cannot be trusted. What is loaded
+// after it may be shared by those who come before the next change.
+func (c *Cache[T]) unread(h uint64) reading[T] {
+	return reading[T]{outcome: blind, stamp: c.fence.Stamp(h), seq: c.node.tags.seq.Load()}
 }
 
 func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.Entry[T]) reading[T] {
