@@ -3,7 +3,9 @@ package tier_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -193,5 +195,39 @@ func TestCache_batchesClone(t *testing.T) {
 		again := c.GetMany(ctx, []string{"a", "b"})
 		require.Equal(t, map[string][]int{"a": {1}, "b": {1}}, again)
 		again["a"][0], again["b"][0] = 4, 4
+	}
+}
+
+// OneLoad: a batch whose loader panics no longer counts as waiting for the other
+// keys, so that their load is canceled when its own caller leaves.
+func TestOneLoad_panickedBatchWaitsForNobody(t *testing.T) {
+	for name, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		synctest.Test(t, func(t *testing.T) {
+			c := cache(t, open(t, tier.Config{}), tier.Options[row]{})
+			ctx, cancel := context.WithCancel(context.Background())
+			begun, canceled := time.Now(), make(chan struct{})
+			go func() {
+				_, _ = c.GetOrSet(ctx, "other", 0, func(ctx context.Context) (row, error) {
+					<-ctx.Done()
+					close(canceled)
+					return row{}, context.Cause(ctx)
+				})
+			}()
+			synctest.Wait()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				defer func() { _ = recover() }()
+				_, _ = c.GetOrSetMany(context.Background(), []string{"own", "other"}, 0, func(context.Context, []string) (map[string]row, error) {
+					end()
+					return nil, nil
+				})
+			}()
+			<-ended
+			require.EqualValues(t, 1, c.Stats().Collapsed, "void: the other load was not joined")
+			cancel()
+			<-canceled
+			assert.Zero(t, time.Since(begun), name)
+		})
 	}
 }

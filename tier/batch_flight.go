@@ -120,13 +120,15 @@ func (l *batchLoad[T]) late(err error) {
 }
 
 // raise raises in the caller what the load raised. err is the result of a key of
-// the load.
-func (l *batchLoad[T]) raise(err error) {
+// the load, rest are the places that are not waited for then.
+func (l *batchLoad[T]) raise(err error, rest []place[T]) {
 	var p *flight.PanicError
 	switch {
 	case errors.As(err, &p) && p == l.panicked:
+		leave(rest)
 		panic(p.Value)
 	case errors.Is(err, flight.ErrGoexit) && l.goexit:
+		leave(rest)
 		runtime.Goexit()
 	}
 }

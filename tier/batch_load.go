@@ -226,12 +226,12 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 		failed = ErrClosed
 	}
 	settled := true
-	for _, p := range places {
+	for i, p := range places {
 		e, err := p.wait(ctx)
 		if p.own != nil && err != nil {
 			settled = false
 			if ctx.Err() == nil {
-				load.raise(err)
+				load.raise(err, places[i+1:])
 			} else {
 				load.gone.Store(true)
 			}
@@ -263,6 +263,18 @@ func (c *Cache[T]) joinable(it *item[T]) func() bool {
 	h, key, stamp, seq := it.hash, it.key, it.r.stamp, it.r.seq
 	return func() bool {
 		return c.fence.Load(h, key, stamp) == fence.Current && c.node.tags.seq.Load() == seq || mutant.On(mutant.PlainJoin)
+	}
+}
+
+// leave gives up the places in flights that are not waited for any more, so that
+// those can end when the others leave, too.
+func leave[T any](places []place[T]) {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, p := range places {
+		if p.pending != nil {
+			_, _ = p.pending.Wait(gone)
+		}
 	}
 }
 
