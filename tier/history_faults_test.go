@@ -35,7 +35,7 @@ const (
 
 // forgetful is the weight of faults after which Redis may lack what it had
 // confirmed.
-const forgetful = 0
+const forgetful = 2
 
 // links are the proxies between a node and its servers; none: it has none.
 type links []*redistest.Proxy
