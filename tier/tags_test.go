@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -97,6 +98,13 @@ func TestGetOrSet_keepsTaggedValues(t *testing.T) {
 			require.NoError(t, err)
 			return loads
 		}
+		// What is loaded as the books are made may be older than they, as far as the
+		// node can tell.
+		await(t, "the first value to be kept", 10*time.Second, func() bool {
+			before := get("first", "first")
+			return get("first", "first") == before
+		})
+		refused := c.Stats().FillsRefused
 		for i := range 50 {
 			tag := fmt.Sprintf("tag%d,all", i)
 			key := fmt.Sprint(i)
@@ -107,7 +115,7 @@ func TestGetOrSet_keepsTaggedValues(t *testing.T) {
 			require.Equal(t, 2, get(key, tag), key)
 			require.Equal(t, 2, get(key, tag), key)
 		}
-		assert.Zero(t, c.Stats().FillsRefused)
+		assert.Equal(t, refused, c.Stats().FillsRefused)
 	})
 }
 
