@@ -159,7 +159,7 @@ func (b *batchCall[T]) found(ctx context.Context, it *item[T]) bool {
 			c.take(it.key, e, b.out)
 			return true
 		}
-		if c.lasting(it.hash, it.old) {
+		if ctx.Err() == nil && c.lasting(it.hash, it.old) {
 			it.r.stale = it.old
 		}
 	}
@@ -226,6 +226,8 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 		failed = ErrClosed
 	}
 	settled := true
+	var late []*item[T]
+	var errs []error
 	for i, p := range places {
 		e, err := p.wait(ctx)
 		if p.own != nil && err != nil {
@@ -243,16 +245,17 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 			again = append(again, p.item)
 		case errors.Is(err, flight.ErrClosed):
 			failed = ErrClosed
-		case ctx.Err() == nil && c.lasting(p.hash, p.r.stale):
-			c.failed(p.r.stale)
-			c.complain(p.key, err)
-			b.serve(p.key, p.r.stale)
+		case p.r.stale != nil && hides(ctx, err):
+			late, errs = append(late, p.item), append(errs, err)
 		case failed == nil:
 			failed = err
 		}
 	}
 	if settled {
 		<-load.done // what was loaded unasked is being stored
+	}
+	if err := b.standIn(ctx, late, errs); failed == nil {
+		failed = err
 	}
 	return again, failed
 }

@@ -75,7 +75,8 @@
 //   - FailOpen. A Redis that is down, slow, loading, read-only or full never turns
 //     a read into an error, and never adds more than Config.Timeout to it; with
 //     the breaker open it adds nothing. Waiting for another's load is not part
-//     of that. Loaders run, L1 serves, and loads are still collapsed in the
+//     of that, nor is the second look before an old value of a node that does not
+//     hear (Freshness), a Config.Timeout at most. Loaders run, L1 serves, and loads are still collapsed in the
 //     process.
 //   - OneLoad. For one key, one load runs at a time in a process, and in the
 //     fleet while leases work. A caller's cancellation ends its own wait; the
@@ -139,8 +140,10 @@
 //   - Only age leaves a fallback, and Expire, which ends a TTL early. What was
 //     deleted, cleared, invalidated or overwritten, on any node, is not served,
 //     nor offered to a loader as Fill.Stale. After a load has failed L2 is asked
-//     once more, so that what was deleted while it ran is not served either. Only
-//     while Redis does not answer this goes by what the node has heard.
+//     once more, so that what was deleted while it ran is not served either; and so
+//     it is after SoftTimeout, if the node does not hear. Only while Redis does not
+//     answer this goes by what the node has heard. Redis has then had a whole
+//     Config.Timeout to answer, beside what the read had spent of its own.
 //   - A fact that there is nothing (ErrNotFound) ends with its NegativeTTL and is
 //     no fallback. A loader that states it has not failed: it ends the old value.
 //   - After a load has failed, and an old value served instead, the loader of that

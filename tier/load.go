@@ -124,7 +124,7 @@ func (c *Cache[T]) getOrLoad(ctx context.Context, req request[T], e *l1.Entry[T]
 		if e := c.usable(ctx, req.hash, e); e != nil {
 			return c.answer(e)
 		}
-		if c.lasting(req.hash, e) {
+		if ctx.Err() == nil && c.lasting(req.hash, e) {
 			r.stale = e
 		}
 	}
@@ -164,7 +164,7 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 		case err == nil:
 			return c.answer(e)
 		case errors.Is(err, flight.ErrSlow):
-			if v, ok, err := c.meanwhile(ctx, req, &r, b); ok {
+			if v, ok, err := c.meanwhile(ctx, req, &r); ok {
 				return v, err
 			}
 			r.stale = nil // invalidated meanwhile: there is only the load to wait for

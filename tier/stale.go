@@ -31,27 +31,64 @@ func (c *Cache[T]) serve(e *l1.Entry[T]) (T, error) {
 	return c.answer(e)
 }
 
-// meanwhile answers a caller who does not wait for a load any longer with the
-// value that is past its time, ok if that still stands. Where a server has
-// announced a change, it may have been the lease of the load: L2 is asked.
-func (c *Cache[T]) meanwhile(ctx context.Context, req request[T], r *reading[T], b *budget) (v T, ok bool, err error) {
-	lasts := c.lasting
-	if !lasts(req.hash, r.stale) && c.lastingLoad(req.hash, r.stale) {
-		again, err := c.lookFor(ctx, req, b, r.stale)
-		if err != nil {
-			return v, true, err
-		}
-		if again.outcome == hit {
-			c.counts.hitsL2.Add(1)
-			v, err = c.answer(again.entry)
-			return v, true, err
-		}
-		r.stale, lasts = again.stale, c.lastingLoad
+// vouches reports whether e, which is past its time, is as coherent as a hit in L1:
+// nothing was heard of it, and this node hears.
+func (c *Cache[T]) vouches(h uint64, e *l1.Entry[T]) bool {
+	return c.lasting(h, e) && c.fence.State(h, e.Key, e.Stamp) == fence.Current && c.node.member.hears()
+}
+
+// secondBudget is what the look before e stands in for a value may take: what is
+// left of the caller's, but all of it anew where only an answer can tell that e was
+// not deleted. Else a Redis that is merely slow would pass for one that is away.
+func (c *Cache[T]) secondBudget(h uint64, e *l1.Entry[T], b *budget) *budget {
+	if c.vouches(h, e) {
+		return b
 	}
-	if !lasts(req.hash, r.stale) {
+	return c.budget()
+}
+
+// standIn returns what may stand in for the result of a load, nil if nothing may,
+// once L2 was looked at again: what it holds, fresh or not. Only while Redis does
+// not answer it is e, which this node may not have been told to drop; and that
+// a look ended with its caller's ctx says nothing of Redis.
+func (c *Cache[T]) standIn(ctx context.Context, h uint64, e *l1.Entry[T], again *reading[T]) *l1.Entry[T] {
+	switch {
+	case again.outcome == hit:
+		c.counts.hitsL2.Add(1)
+		return again.entry
+	case again.outcome == down && ctx.Err() == nil && c.lasting(h, e):
+		return e
+	case again.outcome != down && c.lastingLoad(h, again.stale): // the end of the lease may just be announced
+		return again.stale
+	}
+	return nil
+}
+
+// meanwhile answers a caller who does not wait for a load any longer with the
+// value that is past its time, ok if that still stands. Where this node cannot
+// vouch for it, L2 is asked: it may not hear, or a server has announced a change,
+// which may have been the lease of the load.
+func (c *Cache[T]) meanwhile(ctx context.Context, req request[T], r *reading[T]) (v T, ok bool, err error) {
+	if c.vouches(req.hash, r.stale) {
+		v, err = c.serve(r.stale)
+		return v, true, err
+	}
+	if !c.lastingLoad(req.hash, r.stale) {
 		return v, false, nil
 	}
-	v, err = c.serve(r.stale)
+	again, err := c.lookFor(ctx, req, c.budget(), r.stale)
+	if err != nil {
+		return v, true, err
+	}
+	e := c.standIn(ctx, req.hash, r.stale, &again)
+	switch {
+	case e == nil:
+		return v, false, nil
+	case again.outcome == hit:
+		v, err = c.answer(e)
+	default:
+		v, err = c.serve(e)
+	}
 	return v, true, err
 }
 
@@ -72,36 +109,75 @@ func (c *Cache[T]) failed(e *l1.Entry[T]) {
 	c.failures.begin(e.Record, c.node.clock.Now(), pauseOf(e.TTL))
 }
 
+// hides reports whether a value may stand in for err: not for a mistake of the
+// loader, nor for the end of the caller's ctx.
+func hides(ctx context.Context, err error) bool {
+	var mistake *mistakeError
+	return ctx.Err() == nil && !errors.As(err, &mistake)
+}
+
 // fallback is the end of a load that failed with err: the value that stands in
 // for its result, or the error.
 //
-// L2 is looked at once more, with what is left of the caller's budget. The
-// value may have been deleted while the load ran, or another node's load may
-// have succeeded.
+// L2 is looked at once more. The value may have been deleted while the load ran,
+// or another node's load may have succeeded.
 func (c *Cache[T]) fallback(ctx context.Context, req request[T], r reading[T], b *budget, err error) (T, error) {
 	var zero T
-	var mistake *mistakeError // must not hide behind a value
-	if r.stale == nil || ctx.Err() != nil || errors.As(err, &mistake) {
+	if r.stale == nil || !hides(ctx, err) {
 		return zero, err
 	}
-	again, closed := c.lookFor(ctx, req, b, r.stale)
+	again, closed := c.lookFor(ctx, req, c.secondBudget(req.hash, r.stale, b), r.stale)
 	if closed != nil {
 		return zero, closed
 	}
-	e, lasts := again.stale, c.lastingLoad // the end of the lease may just be announced
-	switch again.outcome {
-	case hit:
-		c.counts.hitsL2.Add(1)
-		return c.answer(again.entry)
-	case down:
-		e, lasts = r.stale, c.lasting
-	}
-	if !lasts(req.hash, e) {
+	e := c.standIn(ctx, req.hash, r.stale, &again)
+	switch {
+	case e == nil:
 		return zero, err
+	case again.outcome == hit:
+		return c.answer(e)
 	}
 	c.failed(e)
 	c.complain(req.key, err)
 	return c.serve(e)
+}
+
+// standIn is fallback for items whose loads have failed with errs, with one look for
+// all of them. The error is the first that nothing stands in for.
+//
+// Where Redis did not answer before, it is asked again only for what this node
+// cannot vouch for.
+func (b *batchCall[T]) standIn(ctx context.Context, items []*item[T], errs []error) (failed error) {
+	if len(items) == 0 {
+		return nil
+	}
+	c := b.c
+	if c.node.enter() != nil {
+		return ErrClosed
+	}
+	defer c.node.leave()
+	ask := !b.away
+	for _, it := range items {
+		it.old = it.r.stale
+		ask = ask || !c.vouches(it.hash, it.old)
+	}
+	if ask {
+		c.lookMany(ctx, items, c.budget())
+	}
+	for i, it := range items {
+		switch e := c.standIn(ctx, it.hash, it.old, &it.r); {
+		case e == nil && failed == nil:
+			failed = errs[i]
+		case e == nil:
+		case it.r.outcome == hit:
+			c.take(it.key, e, b.out)
+		default:
+			c.failed(e)
+			c.complain(it.key, errs[i])
+			b.serve(it.key, e)
+		}
+	}
+	return failed
 }
 
 // complain logs the error of a load that no caller sees, at most one a second.
