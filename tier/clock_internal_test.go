@@ -54,6 +54,8 @@ func TestNothingForgotten_clockNotKnown(t *testing.T) {
 		store.lost.Store(true)
 		_, ok := c.Get(ctx, "read")
 		assert.False(t, ok, "its age cannot be told")
+		_, err = c.Lookup(ctx, "read")
+		require.ErrorIs(t, err, ErrUnavailable)
 		got, err := c.GetOrSet(ctx, "read", 0, load)
 		require.NoError(t, err)
 		assert.Equal(t, "loaded", got)

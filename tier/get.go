@@ -97,6 +97,10 @@ func (c *Cache[T]) find(ctx context.Context, key string, h uint64, old *l1.Entry
 			return e, TierL1, false, nil
 		}
 		err = fmt.Errorf("%w: cache %q: %w", ErrUnavailable, c.name, r.err)
+	case r.outcome == owed && !c.node.store.Available(c.redisKey(key)):
+		err = fmt.Errorf("%w: cache %q: what is owed to %.80q cannot be paid", ErrUnavailable, c.name, key)
+	case r.outcome == blind:
+		err = fmt.Errorf("%w: cache %q: what it holds of %.80q cannot be trusted now", ErrUnavailable, c.name, key)
 	case past && r.stale != nil:
 		c.counts.staleServed.Add(1)
 		return r.stale, TierL2, false, nil
@@ -114,9 +118,10 @@ func (c *Cache[T]) budget() *budget { return &budget{left: c.node.cfg.Timeout} }
 // L2 still holds (see Options.StaleFor, [Cache.Expire]); and what it does, a value
 // from L1 that could not be verified because Redis does not answer.
 //
-// The error is ErrNotFound if no tier holds a value, ErrUnavailable if Redis
-// could not be asked and L1 has nothing to serve, ErrKey or ErrClosed. Round
-// trips as for Get.
+// The error is ErrNotFound if no tier holds a value, or one that this node owes
+// a deletion of; ErrUnavailable if Redis could not be asked, or gave no answer that
+// could be trusted, and L1 has nothing to serve; ErrKey or ErrClosed. Round trips
+// as for Get.
 func (c *Cache[T]) Lookup(ctx context.Context, key string) (Item[T], error) {
 	return c.lookup(ctx, key, true)
 }

@@ -331,3 +331,30 @@ func TestGetOrSet_callersDeadline(t *testing.T) {
 	})
 	assert.Less(t, took, time.Second)
 }
+
+// A key that is owed is in no tier; whether the source has it nobody knows while
+// Redis is away.
+func TestLookup_owedWhileRedisIsAway(t *testing.T) {
+	srv := redistest.Start(t)
+	proxy := redistest.NewProxy(t, srv)
+	n := open(t, tier.Config{URL: proxy.URL(), Prefix: "test"})
+	c := cache(t, n, tier.Options[row]{})
+	require.NoError(t, c.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
+	proxy.Refuse()
+	proxy.Cut(redistest.All)
+	require.NoError(t, c.Delete(t.Context(), "k"))
+	await(t, "the breaker to open", 10*time.Second, func() bool {
+		_, _ = c.Lookup(t.Context(), "other")
+		return !n.Stats().Available
+	})
+	for _, key := range []string{"k", "other"} {
+		_, err := c.Lookup(t.Context(), key)
+		require.ErrorIs(t, err, tier.ErrUnavailable, key)
+		require.NotErrorIs(t, err, tier.ErrNotFound, key)
+	}
+	proxy.Accept()
+	await(t, "the debt to be paid", 10*time.Second, func() bool {
+		_, err := c.Lookup(t.Context(), "k")
+		return errors.Is(err, tier.ErrNotFound)
+	})
+}
