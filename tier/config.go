@@ -70,7 +70,8 @@ type Config struct {
 	// Redis did not confirm. The change is owed and replayed in either case.
 	Strict bool
 
-	// Timeout bounds one Redis call, and all Redis time of one read together.
+	// Timeout bounds one Redis call, and all Redis time of one read together; of
+	// a batch that of each step: to look, to lease, and to store a pipeline.
 	// Default 200 ms.
 	Timeout time.Duration
 

@@ -73,11 +73,11 @@
 //     node, and to be cached again 5 s later. Without Redis there is no bracket: see
 //     Update.
 //   - FailOpen. A Redis that is down, slow, loading, read-only or full never turns
-//     a read into an error, and never adds more than Config.Timeout to it; with
-//     the breaker open it adds nothing. Waiting for another's load is not part
-//     of that, nor is the second look before an old value of a node that does not
-//     hear (Freshness), a Config.Timeout at most. Loaders run, L1 serves, and loads are still collapsed in the
-//     process.
+//     a read into an error, and never adds more than Config.Timeout to it, or to
+//     each step of a batch; with the breaker open it adds nothing. Waiting for
+//     another's load is not part of that, nor is the second look before an old
+//     value of a node that does not hear (Freshness), a Config.Timeout at most.
+//     Loaders run, L1 serves, and loads are still collapsed in the process.
 //   - OneLoad. For one key, one load runs at a time in a process, and in the
 //     fleet while leases work. A caller's cancellation ends its own wait; the
 //     last one to leave cancels the load. A hung loader frees the key after

@@ -24,13 +24,32 @@ func (c *Cache[T]) patience() patience { return patience(time.Now().Add(c.opts.L
 
 func (p patience) over() bool { return !time.Now().Before(time.Time(p)) }
 
-func (f *filling[T]) lease(ctx context.Context, b *budget, token l2.Token) (l2.Grant, error) {
-	ctx, cancel, ok := b.begin(ctx)
+// lease asks for the lease. One that may have been given after all, when the time
+// was over, is given back: others would wait for it.
+func (f *filling[T]) lease(ctx context.Context, token l2.Token) (l2.Grant, error) {
+	limited, cancel, ok := f.b.begin(ctx)
 	if !ok {
 		return l2.Grant{}, context.DeadlineExceeded
 	}
-	defer b.end(time.Now(), cancel)
-	return f.c.node.store.Lease(ctx, f.c.redisKey(f.key), f.r.seen, token, leaseTime)
+	begun := time.Now()
+	grant, err := f.c.node.store.Lease(limited, f.c.redisKey(f.key), f.r.seen, token, leaseTime)
+	f.b.end(begun, cancel)
+	if err != nil && f.b.left <= 0 {
+		f.giveBack(ctx, token)
+	}
+	return grant, err
+}
+
+// giveBack is release within what is left of the budget. When that is nothing,
+// nobody waits for it.
+func (f *filling[T]) giveBack(ctx context.Context, token l2.Token) {
+	if f.b.left <= 0 {
+		go f.release(context.WithoutCancel(ctx), token)
+		return
+	}
+	ctx, done := f.b.spend(context.WithoutCancel(ctx))
+	defer done()
+	f.release(ctx, token)
 }
 
 func (f *filling[T]) release(ctx context.Context, token l2.Token) {
@@ -38,7 +57,7 @@ func (f *filling[T]) release(ctx context.Context, token l2.Token) {
 		return
 	}
 	defer f.c.node.leave()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.c.node.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, f.c.node.cfg.Timeout)
 	defer cancel()
 	// One that fails ends with its time.
 	_ = f.c.node.store.Release(ctx, f.c.redisKey(f.key), token)
@@ -73,7 +92,7 @@ func (f *filling[T]) renew(ctx context.Context, token l2.Token) (stop func()) {
 				}
 			}
 		}
-		f.release(ctx, token)
+		f.release(context.WithoutCancel(ctx), token)
 	}()
 	return func() {
 		cancel()

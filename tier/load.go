@@ -159,7 +159,7 @@ func (c *Cache[T]) lookFor(ctx context.Context, req request[T], b *budget, old *
 func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *budget) (T, error) {
 	var zero T
 	for {
-		e, joined, err := c.fly(ctx, req, r)
+		e, joined, err := c.fly(ctx, req, r, b)
 		switch {
 		case err == nil:
 			return c.answer(e)
@@ -182,11 +182,12 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 //
 // While Redis does not answer there is always reason: what is loaded is not
 // stored, so that a load that nobody waits for would be for nothing.
-func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T]) (e *l1.Entry[T], joined bool, err error) {
+func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T], b *budget) (e *l1.Entry[T], joined bool, err error) {
 	valid := c.unmoved(req, r.stamp, r.seq)
 	nested := c.flights.Inside(ctx, req.key)
+	left := *b // a copy: the flight may go on when this caller has left it
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
-		f := filling[T]{c: c, request: req, r: r, nested: nested}
+		f := filling[T]{c: c, request: req, r: r, b: &left, nested: nested}
 		return f.run(ctx)
 	}
 	if r.stale != nil && r.outcome == missed && c.opts.SoftTimeout > 0 {
@@ -212,6 +213,7 @@ type filling[T any] struct {
 	c *Cache[T]
 	request[T]
 	r      reading[T] // the latest look
+	b      *budget    // what that look has left
 	nested bool       // asked for by a load of the key itself, which holds the lease and stores
 }
 
@@ -225,12 +227,11 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 	if f.nested {
 		return f.unstored(ctx)
 	}
-	b := c.budget()
 	pause := pollFirst
 	patience := c.patience()
 	for changed := 0; f.r.outcome == missed && changed < changedLimit && ctx.Err() == nil; {
 		token := l2.NewToken()
-		grant, err := f.lease(ctx, b, token)
+		grant, err := f.lease(ctx, token)
 		if err != nil {
 			break
 		}
@@ -247,7 +248,7 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 				return f.unstored(ctx)
 			}
 			// Waiting is not Redis' time. Each answer proves that it is there.
-			b = c.budget()
+			f.b = c.budget()
 			if !sleep(ctx, min(jitter(pause), max(grant.Wait, pollFirst))) {
 				return nil, context.Cause(ctx)
 			}
@@ -260,7 +261,7 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 			}
 			return e, err
 		}
-		f.r = c.look(ctx, f.key, f.hash, b, nil)
+		f.r = c.look(ctx, f.key, f.hash, f.b, nil)
 		if f.r.outcome == hit {
 			c.counts.hitsL2.Add(1)
 			return f.r.entry, nil
@@ -288,11 +289,13 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 	defer func() {
 		stop()
 		if !filled {
-			f.release(ctx, token)
+			f.giveBack(ctx, token)
 		}
 	}()
 
-	before := c.beforeLoad(ctx, f.hash, f.r.tags)
+	limited, done := f.b.spend(ctx)
+	before := c.beforeLoad(limited, f.hash, f.r.tags)
+	done()
 	res, err := f.call(ctx)
 	if err != nil {
 		return nil, err
@@ -300,7 +303,9 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 	if !res.keep {
 		return res.entry, nil
 	}
-	tags, ok := c.afterLoad(ctx, res.entry, f.hash, res.tags, before)
+	limited, done = f.b.spend(context.WithoutCancel(ctx))
+	tags, ok := c.afterLoad(limited, res.entry, f.hash, res.tags, before)
+	done()
 	if !ok {
 		c.counts.fillsRefused.Add(1)
 		return res.entry, nil
@@ -332,12 +337,12 @@ func (f *filling[T]) store(ctx context.Context, token l2.Token, w *encoded[T]) b
 		return false
 	}
 	defer c.node.leave()
-	if c.node.owes(c.name, f.key) {
-		// What would void the lease did not reach Redis.
+	if f.b.left <= 0 || c.node.owes(c.name, f.key) {
+		// Redis has had its time; or what would void the lease did not reach it.
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.node.cfg.Timeout)
-	defer cancel()
+	ctx, done := f.b.spend(context.WithoutCancel(ctx))
+	defer done()
 	var nt notice
 	changed := f.changes(w)
 	if changed {

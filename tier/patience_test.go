@@ -76,3 +76,29 @@ func TestOneLoad_loaderHangsElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// FailOpen: a slow Redis adds no more than Timeout to a read: what looks, leases
+// and stores shares it. The loads are not stored, and their leases are given back.
+func TestFailOpen_slowRedisHasTheTimeoutOnce(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	srv := redistest.Start(t)
+	proxy := redistest.NewProxy(t, srv)
+	n := open(t, tier.Config{URL: proxy.URL(), Timeout: timeout})
+	c := cache(t, n, tier.Options[row]{})
+	db := newDatabase()
+	loaded(t, c, db, "warm")
+	for name, load := range map[string]func(context.Context) (row, error){
+		"value": db.loader("value"),
+		"error": func(context.Context) (row, error) { return row{}, errDB },
+	} {
+		proxy.Delay(redistest.Commands, timeout*9/20) // there and back
+		took := timed(func() {
+			if _, err := c.GetOrSet(t.Context(), name, 0, load); err != nil {
+				require.ErrorIs(t, err, errDB)
+			}
+		})
+		proxy.Delay(redistest.Commands, 0)
+		assert.Less(t, took, timeout*3/2)
+	}
+}

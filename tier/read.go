@@ -61,6 +61,15 @@ func (b *budget) begin(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, cancel, true
 }
 
+// spend is begin for calls that are made in any case, and fail when nothing is
+// left. done must be called after them.
+func (b *budget) spend(ctx context.Context) (limited context.Context, done func()) {
+	b.used = true
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, b.left)
+	return ctx, func() { b.end(begun, cancel) }
+}
+
 func (b *budget) end(begun time.Time, cancel context.CancelFunc) {
 	cancel()
 	b.left -= time.Since(begun)
@@ -125,7 +134,7 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 		names = tagNames(old.Tags)
 	}
 	asked := c.askAlong(names)
-	reply, version, err := c.fetch(ctx, rkey, asked)
+	reply, version, err := c.fetch(ctx, b.left, rkey, asked)
 	if err != nil {
 		return reading[T]{outcome: down, err: err}
 	}
@@ -172,26 +181,30 @@ func (c *Cache[T]) conclude(r reading[T], key, rkey string, reply *l2.Reply, old
 
 // fetch reads a record together with the cache's version and what asked asks
 // for: from memory while the bus is heard, else along with the record. Version 0
-// is not known.
-func (c *Cache[T]) fetch(ctx context.Context, rkey string, asked *tagQuery) (l2.Reply, uint64, error) {
-	limit := c.payloadLimit()
+// is not known. It takes no longer than limit.
+func (c *Cache[T]) fetch(ctx context.Context, limit time.Duration, rkey string, asked *tagQuery) (l2.Reply, uint64, error) {
+	size, begun := c.payloadLimit(), time.Now()
 	if known := c.cell.get(); known != 0 && c.node.member.hears() && asked.done() {
-		reply, err := c.node.store.Read(ctx, rkey, limit)
+		reply, err := c.node.store.Read(ctx, rkey, size)
 		if err == nil && reply.Record.CacheVersion > known {
 			// Somebody cleared, and the message is on its way or was lost.
+			ctx, cancel := context.WithTimeout(ctx, limit-time.Since(begun))
+			defer cancel()
 			known, err = c.learnVersion(ctx)
 		}
 		return reply, known, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit) // of all calls from here on
+	defer cancel()
 	ticket, floor := c.cell.begin()
-	reads, marked := c.node.store.ReadMany(ctx, []string{rkey}, limit, l2.Marks{Marker: c.node.markerKey(c.name), Books: asked.reads()})
+	reads, marked := c.node.store.ReadMany(ctx, []string{rkey}, size, l2.Marks{Marker: c.node.markerKey(c.name), Books: asked.reads()})
 	c.tookAlong(ctx, asked, marked.Books)
 	reply, err := reads[0].Reply, reads[0].Err
 	switch {
 	case err != nil:
 		return reply, 0, err
 	case marked.Err != nil:
-		return reply, 0, nil //nolint:nilerr // the record was read; without the version it is not trusted
+		return reply, 0, nil // the record was read; without the version it is not trusted
 	case marked.Version == 0:
 		version, err := c.learnVersion(ctx)
 		return reply, version, err

@@ -37,7 +37,7 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 		if c.failures.on(e.Record, c.node.clock.Now()) {
 			return nil, errDropped // the flight before this one, which ended since we looked
 		}
-		f := filling[T]{c: c, request: req}
+		f := filling[T]{c: c, request: req, b: c.budget()}
 		loaded, err := f.again(ctx, e)
 		if err != nil && !errors.Is(err, errDropped) {
 			c.failed(e)
@@ -53,9 +53,8 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 // done it, or have deleted the value.
 func (f *filling[T]) again(ctx context.Context, old *l1.Entry[T]) (*l1.Entry[T], error) {
 	c := f.c
-	b := c.budget()
 	var err error
-	if f.r, err = c.lookFor(ctx, f.request, b, old); err != nil {
+	if f.r, err = c.lookFor(ctx, f.request, f.b, old); err != nil {
 		return nil, errDropped
 	}
 	fresh := f.r.entry
@@ -66,7 +65,7 @@ func (f *filling[T]) again(ctx context.Context, old *l1.Entry[T]) (*l1.Entry[T],
 		return nil, errDropped
 	}
 	token := l2.NewToken()
-	grant, err := f.lease(ctx, b, token)
+	grant, err := f.lease(ctx, token)
 	if err == nil && grant.Kind == l2.Granted {
 		return f.underLease(ctx, token)
 	}

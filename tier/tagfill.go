@@ -44,7 +44,7 @@ func (c *Cache[T]) afterLoad(ctx context.Context, e *l1.Entry[T], h uint64, give
 	if len(names) == 0 {
 		return nil, true
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.node.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.node.cfg.Timeout)
 	defer cancel()
 	usable := c.node.tagsUsable(ctx, names, before)
 	tags := make([]seenTag, 0, len(names))

@@ -258,7 +258,7 @@ func (b *bracket[T]) conclude(ctx context.Context, v T, err error, ttl time.Dura
 		store = store && m.ttl > 0
 	}
 	if store {
-		m.tags, store = b.c.afterLoad(ctx, &l1.Entry[T]{Key: b.key, Value: v, Negative: m.negative}, b.hash, nil, b.before)
+		m.tags, store = b.c.afterLoad(context.WithoutCancel(ctx), &l1.Entry[T]{Key: b.key, Value: v, Negative: m.negative}, b.hash, nil, b.before)
 	}
 	var w *encoded[T]
 	if store {
