@@ -88,7 +88,7 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 	var c peer.Cache[Blob]
 	var err error
 	before := heap()
-	env := peer.Env{Addr: o.Addr, Entries: o.Keys, Bytes: o.Bytes, Name: "memory-" + o.Peer}
+	env := peer.Env{Addr: o.Addr, Entries: o.Keys, Bytes: o.Bytes, Name: fmt.Sprintf("memory-%s-%d", o.Peer, o.Size)} // a size that ran before left its values in Redis
 	counted := func() int64 { return int64(o.Keys) }
 	for _, p := range peer.Memory[Blob]() {
 		if p.Name == o.Peer {

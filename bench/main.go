@@ -24,6 +24,8 @@ type bench struct {
 	dir    string        // where results go
 	readme string        // that shows them
 
+	earlier map[string][]sample // rounds that are not measured again
+
 	out    io.Writer
 	raw    *os.File
 	redis  *server
@@ -63,6 +65,7 @@ func run() (err error) {
 	flag.StringVar(&b.traces, "traces", "", "directory of access traces, for hit ratios")
 	flag.StringVar(&b.dir, "out", "results", "where the report goes")
 	flag.StringVar(&b.readme, "readme", "../README.md", "where a complete run puts its main table and plot; empty: nowhere")
+	from := flag.String("from", "", "raw.txt of an earlier run on this machine: its rounds are taken as they are, and only what it lacks is measured")
 	only := flag.String("only", "", "run only jobs whose name matches")
 	flag.Parse()
 	pick, err := regexp.Compile(*only)
@@ -78,6 +81,11 @@ func run() (err error) {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(b.dir) }()
+	}
+	if *from != "" {
+		if b.earlier, err = readRaw(*from); err != nil {
+			return fmt.Errorf("-from: %w", err)
+		}
 	}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return err

@@ -20,7 +20,7 @@ func (b *bench) plots() error {
 	for _, t := range b.tables {
 		switch t.name {
 		case "L1Hit":
-			errs = append(errs, b.bars(t, "l1-hit.svg", "value=user/dist=zipf/cpus=1", "ns/op", "L1 hit, 10-field struct, Zipf (log scale)"))
+			errs = append(errs, b.bars(t, "l1-hit.svg", "value=user/dist=zipf/cpus=1", "ns/op", "L1 hit, 10-field struct, Zipf"))
 		case "L2Hit":
 			errs = append(errs,
 				b.lines(t, "l2-throughput.svg", "goroutines", "ops/s", "L2 hits a second"),
@@ -28,7 +28,7 @@ func (b *bench) plots() error {
 		case "Obey":
 			errs = append(errs, b.lines(t, "obey.svg", "rate", "p99-ns", "p99 until another process obeys"))
 		case "Memory":
-			errs = append(errs, b.bars(t, "memory.svg", "size=100", "B/entry", "Memory per entry of 100 bytes (log scale)"))
+			errs = append(errs, b.bars(t, "memory.svg", "size=100", "B/entry", "Memory per entry of 100 bytes"))
 		case "HitRatio":
 			_, name, _ := strings.Cut(t.title, ": ")
 			errs = append(errs, b.lines(t, "hit-ratio-"+name+".svg", "capacity", "%", "Hit ratio, "+name))
@@ -57,8 +57,7 @@ func (b *bench) bars(t *table, file, params, unit, title string) error {
 	})
 	p := plot.New()
 	p.Title.Text = title
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, steps(unit)
-	p.Y.Label.Text = unit
+	p.Y.Label.Text = unit // linear: bars begin at nothing
 	names := make([]string, len(all))
 	for i, a := range all {
 		names[i] = a.peer + "\n" + format(a.value, unit)
@@ -74,9 +73,7 @@ func (b *bench) bars(t *table, file, params, unit, title string) error {
 		p.Add(bars)
 	}
 	p.NominalX(names...)
-	if len(all) > 0 {
-		p.Y.Min, p.Y.Max = all[0].value/2, all[len(all)-1].value*2
-	}
+	p.Y.Min = 0
 	return p.Save(vg.Points(float64(90*len(all)+100)), vg.Points(320), filepath.Join(b.dir, file))
 }
 
