@@ -218,6 +218,9 @@ func (r *run) fill(h *history.History) {
 		r.gone = append(r.gone, s.current.Load())
 	}
 	for _, in := range r.gone {
+		if in.cfg.Redis != nil {
+			h.Unasked = append(h.Unasked, in.id)
+		}
 		for _, c := range in.caches {
 			st := c.Stats()
 			h.Totals.HitsL1 += st.HitsL1
@@ -362,7 +365,7 @@ func (r *run) finals() []history.Final {
 func (r *run) promises() *history.Promises {
 	return &history.Promises{
 		Slack: 300 * time.Millisecond, LocalTTL: localTTL, Timeout: timeout,
-		Lease: 2 * time.Second, LongestLoad: 2*longestDelay + 50*time.Millisecond, Join: 2 * heartbeat, Bracket: 5 * time.Second,
+		Lease: 2 * time.Second, LongestLoad: 2*longestDelay + 50*time.Millisecond, Join: 2 * heartbeat, Bracket: 5 * time.Second, Bars: 10 * time.Second,
 		Recovery: restWithin, Replay: 3 * time.Second, FleetOverlap: 0.01,
 		MinRate: 500, MinL1: 0.1, MinL2: 0.02, MinRefused: 10, MinFaults: 3, MinFaultsNoticed: 3,
 	}

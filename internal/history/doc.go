@@ -11,6 +11,8 @@
 //   - ReadYourWrites: a read returns nothing older than what the database held
 //     when a change began that had returned on the read's node before it. A
 //     change that is owed to Redis counts as well.
+//     Only a node with a client of its user's may be served what came back with
+//     a failover, until it looks at the server.
 //   - BoundedStaleness: the same for changes of other nodes that Redis had
 //     confirmed longer than Δ and the slack ago. While Redis does not answer
 //     a node, what it serves may be older by [Promises.LocalTTL].

@@ -163,6 +163,7 @@ type History struct {
 	Totals  Totals
 	Errors  []string // of operations that Failed or were Wrong, some of them
 	Nodes   int      // all that ever ran
+	Unasked []int16  // those whose client does not ask a server who it is before it reads
 
 	// The faults end with Healed, and the finals are read after Settled: Never
 	// says that something was still owed then.

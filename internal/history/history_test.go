@@ -37,7 +37,7 @@ const (
 func promises() history.Promises {
 	return history.Promises{
 		Slack: slack, LocalTTL: 2 * time.Second, Timeout: 200 * time.Millisecond, Lease: 2 * time.Second,
-		LongestLoad: 100 * time.Millisecond, Join: time.Second, Bracket: 5 * time.Second, Recovery: 3 * time.Second, Replay: 3 * time.Second,
+		LongestLoad: 100 * time.Millisecond, Join: time.Second, Bracket: 5 * time.Second, Bars: time.Second, Recovery: 3 * time.Second, Replay: 3 * time.Second,
 	}
 }
 

@@ -76,6 +76,9 @@ func (j *judge) explained(a, b *Load) bool {
 	if j.made.touch(from, to) {
 		return true
 	}
+	if j.forgets.touch(from-Time(j.p.Bars), b.End) {
+		return true
+	}
 	for _, n := range [...]int16{a.Node, b.Node} {
 		if j.outages[n].touch(from, b.End) || j.undeclared[n].touch(from, b.End) {
 			return true

@@ -21,6 +21,9 @@ type Promises struct {
 	// Recovery bounds the time from the end of a fault until the nodes concerned
 	// serve again, and from the end of the last one until nothing is owed.
 	Recovery time.Duration
+	// Bars is how long after a failover what was invalidated before it may be kept
+	// from being stored.
+	Bars time.Duration
 	// Replay is how long after a fault that [Forgets] changes may be undone.
 	Replay time.Duration
 	// FleetOverlap is the share of loads that may overlap in the fleet, outside of

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,10 @@ func (j *judge) read(key int32, op *Op) {
 	if due := j.own[op.Node].at(op.Call); version < due.floor {
 		if j.resurrected(key, version, due) {
 			j.v.AfterWipe++
+			return
+		}
+		if slices.Contains(j.h.Unasked, op.Node) && j.forgets.touch(op.Call, op.Return) {
+			j.v.InFailover++
 			return
 		}
 		j.v.violate(ReadYourWrites, key, op.Return, "%s, below %d of %s\n%s",

@@ -92,6 +92,12 @@ func broken() []brokenCase {
 			all(void(0, 900*ms, byDatabase), manyLoads)}, // the message may be late, but the lease is not
 		{"loads overlap after a change that was owed", history.OneLoad,
 			all(owed(void(0, 500*ms, byDatabase)), manyLoads)},
+		{"a read of what a failover brought back, on the node of the change", history.ReadYourWrites,
+			all(void(0, 1000*ms, byDatabase), fault(-1, 1100*ms, 1200*ms, history.Forgets), read(0, 1300*ms, byDatabase, 1))},
+		{"a read of what no failover brought back", history.ReadYourWrites,
+			all(void(0, 1000*ms, byDatabase), func(s *script) { s.Unasked = []int16{0} }, read(0, 1300*ms, byDatabase, 1))},
+		{"loads overlap long after a failover", history.OneLoad,
+			all(fault(-1, 100*ms, 200*ms, history.Forgets), manyLoadsAt(8000*ms))},
 		{"loads overlap after a bracket that left nothing", history.OneLoad,
 			all(bracket(void(0, 5000*ms, byDatabase)), manyLoadsAt(8000*ms))},
 		{"loads overlap when what was left of a bracket is over", history.OneLoad, all(
@@ -137,6 +143,8 @@ func kept() []keptCase {
 			sampled(1, 1000*ms, 2500*ms, func(x *history.Sample) { x.Serving = false }),
 			void(0, 1000*ms, byDatabase), read(1, 2400*ms, byDatabase, 1))},
 		{"a failover", all(void(0, 1000*ms, byDatabase), fault(-1, 1100*ms, 1200*ms, history.Forgets), read(1, 4100*ms, byDatabase, 1))},
+		{"a failover that the node's client does not ask about", all(void(0, 1000*ms, byDatabase), fault(-1, 1100*ms, 1200*ms, history.Forgets),
+			func(s *script) { s.Unasked = []int16{0} }, read(0, 1300*ms, byDatabase, 1))},
 		{"behind a store that died with its node", all(store(0, 1000*ms, byDatabase, 2), died(store(0, 1100*ms, byDatabase, 1)), void(0, 1500*ms, byDatabase), read(1, 2500*ms, byDatabase, 1))},
 		{"a change that died with its node binds nobody", all(died(void(0, 1000*ms, byDatabase)), read(1, 5000*ms, byDatabase, 1))},
 		{"behind a store that is owed", all(store(0, 1000*ms, byDatabase, 2), owed(store(0, 900*ms, byDatabase, 1)), debt(0, 900*ms, 4000*ms), read(1, 3000*ms, byDatabase, 1))},
@@ -163,6 +171,7 @@ func kept() []keptCase {
 			loaded(0, byDatabase, 2000*ms, 2100*ms), loaded(0, bySource, 2000*ms, 2100*ms), loaded(0, other, 2000*ms, 2100*ms))},
 		{"loads of two nodes under what is left of a bracket", all(
 			bracket(owed(void(0, 500*ms, byDatabase))), manyLoads)},
+		{"loads of two nodes after a failover", all(fault(-1, 100*ms, 200*ms, history.Forgets), manyLoads)},
 		{"also when other brackets have kept it there", all(
 			bracket(owed(void(0, 500*ms, byDatabase))), bracket(void(0, 5000*ms, byDatabase)), manyLoadsAt(8000*ms))},
 		{"a few loads overlap in the fleet", all(loaded(0, byDatabase, 1000*ms, 1100*ms), loaded(1, byDatabase, 1050*ms, 1150*ms))},
