@@ -64,6 +64,15 @@ func (r *run) breakThings(d time.Duration) {
 	calm := history.Time(200+rng.IntN(1500)) * history.Time(time.Millisecond)
 	next := r.now() + history.Time(time.Second) // some calm to begin with
 	var open []*openFault
+	// A failover takes long to be over. That is no time for other faults, and is
+	// added: a run that is to break many things would break one.
+	timed := func(do func()) {
+		before := r.now()
+		do()
+		if took := r.now() - before; took > history.Time(time.Second) {
+			next, end = next+took, end+took
+		}
+	}
 	for r.now() < end {
 		until := min(next, end)
 		for _, f := range open {
@@ -74,7 +83,7 @@ func (r *run) breakThings(d time.Duration) {
 			if f.until > r.now() {
 				return false
 			}
-			r.mend(f)
+			timed(func() { r.mend(f) })
 			return true
 		})
 		if r.now() < next {
@@ -91,11 +100,11 @@ func (r *run) breakThings(d time.Duration) {
 		open = slices.DeleteFunc(open, func(o *openFault) bool {
 			over := f.at == onServer && o.at == onServer || f.at == onNode && o.slot == s
 			if over {
-				r.mend(o)
+				timed(func() { r.mend(o) })
 			}
 			return over
 		})
-		open = append(open, r.begin(f, s, lasts, own))
+		timed(func() { open = append(open, r.begin(f, s, lasts, own)) })
 	}
 	slices.SortFunc(open, func(a, b *openFault) int { return cmp.Compare(a.until, b.until) })
 	for _, f := range open {
