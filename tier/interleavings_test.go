@@ -118,7 +118,7 @@ func TestReadYourWrites_readDuringAChange(t *testing.T) {
 	}
 	for name, change := range changes {
 		require.NoError(t, p.b.Set(t.Context(), name, row{Key: name, Version: 1}, 0))
-		held := p.pa.Hold(redistest.Named("evalsha", "eval"))
+		held := p.pa.Hold(scriptOn(name))
 		done := make(chan error)
 		go func() { done <- change(name) }()
 		held.Wait()
@@ -286,7 +286,7 @@ func TestBoundedStaleness_messageAndChangeAreOne(t *testing.T) {
 	p := newPair(t, tier.Config{})
 	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
 	p.barrier(t, p.a, p.b)
-	held := p.pa.Hold(redistest.Named("evalsha", "eval"))
+	held := p.pa.Hold(scriptOn("k"))
 	done := make(chan error)
 	go func() { done <- p.a.Delete(context.Background(), "k") }()
 	held.Wait()
