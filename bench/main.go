@@ -125,7 +125,15 @@ func run() (err error) {
 
 // show puts the main results into the README.
 func (b *bench) show(args string) error {
-	results, err := filepath.Rel(filepath.Dir(b.readme), b.dir)
+	readme, err := filepath.Abs(b.readme)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(b.dir)
+	if err != nil {
+		return err
+	}
+	results, err := filepath.Rel(filepath.Dir(readme), dir)
 	if err != nil {
 		return err
 	}
