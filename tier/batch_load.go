@@ -7,10 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/l1"
-	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 // batchLoader is the function of GetOrSetMany.
@@ -62,7 +60,7 @@ func (c *Cache[T]) GetOrSetMany(ctx context.Context, keys []string, ttl time.Dur
 	if err != nil {
 		return nil, err
 	}
-	if c.node.closed.Load() {
+	if c.node.calls.closed() {
 		return nil, ErrClosed
 	}
 	out := make(map[string]T, len(keys))
@@ -209,7 +207,7 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 			continue
 		}
 		o := load.own(it)
-		if p.pending, err = c.flights.Start(ctx, it.key, c.joinable(it), o.fly); err != nil {
+		if p.pending, err = c.flights.Start(ctx, it.key, c.unmoved(it.hash, it.key, it.r.stamp, it.r.seq), o.fly); err != nil {
 			load.disown()
 			break // closed: so are the flights that were begun
 		}
@@ -258,15 +256,6 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 		failed = err
 	}
 	return again, failed
-}
-
-// joinable is what a flight for it may be joined by: nothing that it could have
-// read was invalidated.
-func (c *Cache[T]) joinable(it *item[T]) func() bool {
-	h, key, stamp, seq := it.hash, it.key, it.r.stamp, it.r.seq
-	return func() bool {
-		return c.fence.Load(h, key, stamp) == fence.Current && c.node.tags.seq.Load() == seq || mutant.On(mutant.PlainJoin)
-	}
 }
 
 // leave gives up the places in flights that are not waited for any more, so that

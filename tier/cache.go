@@ -161,6 +161,11 @@ func (c *Cache[T]) invalidatePrefix(prefix string) {
 func (c *Cache[T]) clear(version uint64) {
 	// Also if the number is no news: whoever has read it may not have voided yet.
 	c.cell.raise(version)
+	c.voidAll()
+}
+
+// voidAll voids everything in this process; loads give back the leases they hold.
+func (c *Cache[T]) voidAll() {
 	c.fence.Void()
 	c.voided.signal()
 }

@@ -10,12 +10,13 @@ import (
 // one (a codec or a loader of the user's may well call the cache). The zero value
 // is open.
 type gate struct {
-	// state is the number of calls inside, and shut once it is set.
+	// state is the number of calls inside, less a number beyond all once it is shut.
 	state atomic.Int64
 	left  chan struct{} // one slot: the last call may have left a shut gate
 }
 
-const shut = math.MinInt64 // so that the number below it is the sum less shut
+// shut is the state of a gate that is shut, with nobody inside.
+const shut = math.MinInt64
 
 func newGate() *gate { return &gate{left: make(chan struct{}, 1)} }
 
@@ -34,9 +35,15 @@ func (g *gate) leave() {
 	}
 }
 
-// wait shuts the gate and waits until nobody is inside. It is called once.
+// closed reports whether the gate is shut.
+func (g *gate) closed() bool { return g.state.Load() < 0 }
+
+// shut lets nobody in any more. It is called once, before wait.
+func (g *gate) shut() { g.state.Add(shut) }
+
+// wait waits until nobody is inside.
 func (g *gate) wait() {
-	for n := g.state.Add(shut); n != shut; n = g.state.Load() {
+	for g.state.Load() != shut {
 		<-g.left
 	}
 }

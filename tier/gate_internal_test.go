@@ -15,6 +15,7 @@ func TestGate_nested(t *testing.T) {
 	require.True(t, g.enter())
 	shut := make(chan struct{})
 	go func() {
+		g.shut()
 		g.wait()
 		close(shut)
 	}()
@@ -49,6 +50,7 @@ func TestGate_waitsForAll(t *testing.T) {
 				}
 			})
 		}
+		g.shut()
 		g.wait()
 		inside.Range(func(any, any) bool {
 			assert.Fail(t, "somebody is inside")

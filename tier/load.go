@@ -183,7 +183,7 @@ func (c *Cache[T]) load(ctx context.Context, req request[T], r reading[T], b *bu
 // While Redis does not answer there is always reason: what is loaded is not
 // stored, so that a load that nobody waits for would be for nothing.
 func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T], b *budget) (e *l1.Entry[T], joined bool, err error) {
-	valid := c.unmoved(req, r.stamp, r.seq)
+	valid := c.unmoved(req.hash, req.key, r.stamp, r.seq)
 	nested := c.flights.Inside(ctx, req.key)
 	left := *b // a copy: the flight may go on when this caller has left it
 	run := func(ctx context.Context) (*l1.Entry[T], error) {
@@ -198,12 +198,12 @@ func (c *Cache[T]) fly(ctx context.Context, req request[T], r reading[T], b *bud
 
 // unmoved returns what tells whether a flight may be joined: while nothing that it
 // could have read was invalidated since st and seq, of tags, were taken.
-func (c *Cache[T]) unmoved(req request[T], st fence.Stamp, seq uint64) func() bool {
+func (c *Cache[T]) unmoved(h uint64, key string, st fence.Stamp, seq uint64) func() bool {
 	return func() bool {
 		if mutant.On(mutant.PlainJoin) {
 			return true
 		}
-		return c.fence.Load(req.hash, req.key, st) == fence.Current && (c.node.tags.seq.Load() == seq || mutant.On(mutant.NoTagFlights))
+		return c.fence.Load(h, key, st) == fence.Current && (c.node.tags.seq.Load() == seq || mutant.On(mutant.NoTagFlights))
 	}
 }
 

@@ -60,7 +60,6 @@ type Node struct {
 	spaces   map[string]space    // by cache name; guarded by mu
 	counters map[string]*Counter // by name; guarded by mu
 
-	closed    atomic.Bool
 	calls     *gate // shut when Close begins
 	endings   *gate // of calls that began before; shut when nothing may reach the store any more
 	closeOnce sync.Once
@@ -286,7 +285,7 @@ func (n *Node) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 
-	n.closed.Store(true)
+	n.calls.shut()
 	n.brackets.cancel() // also of scans, which last as long as the key space is large
 	n.calls.wait()
 	n.mu.Lock()
@@ -297,6 +296,7 @@ func (n *Node) close() error {
 		s.close(ctx)
 	}
 	n.brackets.wait(ctx)
+	n.endings.shut()
 	n.endings.wait()
 
 	n.cancel()

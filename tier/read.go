@@ -239,8 +239,7 @@ func (c *Cache[T]) tookVersion(ticket, floor, version uint64) uint64 {
 	}
 	use, news := c.cell.learn(ticket, version)
 	if news && !mutant.On(mutant.LearnsOnly) {
-		c.fence.Void()
-		c.voided.signal()
+		c.voidAll()
 	}
 	return use
 }
@@ -250,8 +249,8 @@ func (c *Cache[T]) tookVersion(ticket, floor, version uint64) uint64 {
 func (c *Cache[T]) payloadLimit() int { return c.opts.MaxValueBytes }
 
 // judge returns the entry that reply makes now, on the clock of Redis, nil if it
-// makes none, and whether it is fresh. One that is not may serve as a fallback: age or Expire ended it,
-// and nothing else.
+// makes none, and whether it is fresh. One that is not may serve as a fallback:
+// age or Expire ended it, and nothing else.
 func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, now int64, old *l1.Entry[T]) (e *l1.Entry[T], bytes int64, fresh bool) {
 	rec := &reply.Record
 	switch {

@@ -32,7 +32,7 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 	if c.failures.on(e.Record, now) || !c.refreshes.claim(e.Record, now, pauseOf(e.TTL)) {
 		return
 	}
-	valid := c.unmoved(req, e.Stamp, c.node.tags.seq.Load())
+	valid := c.unmoved(req.hash, req.key, e.Stamp, c.node.tags.seq.Load())
 	c.flights.Background(ctx, req.key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
 		if c.failures.on(e.Record, c.node.clock.Now()) {
 			return nil, errDropped // the flight before this one, which ended since we looked

@@ -99,7 +99,7 @@ type ShardStats struct {
 func (n *Node) Stats() NodeStats {
 	sub := n.sub.Stats()
 	s := NodeStats{
-		Available:    !n.closed.Load(),
+		Available:    !n.calls.closed(),
 		MaxStaleness: n.member.maxStaleness(),
 		Background:   BackgroundStats{Running: n.cfg.MaxBackground - n.background.Free(), Skipped: n.background.Skipped()},
 		Bus: BusStats{

@@ -94,13 +94,17 @@ func (t *tracking) close() error {
 	if t == nil {
 		return nil
 	}
-	t.mu.Lock()
-	listener := t.listener
-	t.mu.Unlock()
-	if listener == nil {
-		return nil
+	if listener := t.listening(); listener != nil {
+		return listener.Close()
 	}
-	return listener.Close()
+	return nil
+}
+
+// listening returns the listener, nil if there is none yet.
+func (t *tracking) listening() *invalidation.Listener {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.listener
 }
 
 // verdict waits until the servers track or one refuses, and returns the refusal.
@@ -267,8 +271,7 @@ func (c *Cache[T]) flushed() {
 		return
 	}
 	c.cell.forget()
-	c.fence.Void()
-	c.voided.signal()
+	c.voidAll()
 }
 
 // announced voids a key that a server says has changed.
@@ -309,9 +312,7 @@ func (t *tracking) stats() TrackingStats {
 		return TrackingStats{}
 	}
 	s := TrackingStats{On: true, Hears: t.node.member.tracks()}
-	t.mu.Lock()
-	listener := t.listener
-	t.mu.Unlock()
+	listener := t.listening()
 	if listener == nil {
 		return s
 	}
