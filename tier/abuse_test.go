@@ -72,6 +72,7 @@ func forgeries(rng *rand.Rand, seen []invalidation.NodeID) []byte {
 // ids by the thousand, and floods it. The worst of it are misses: changes are obeyed
 // as ever, memory is bounded, and when it is over L1 serves again.
 func TestUntrusted_hostilePublisher(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{Heartbeat: 200 * time.Millisecond})
 	var mu sync.Mutex
 	seen := []invalidation.NodeID{invalidation.NewNodeID()}

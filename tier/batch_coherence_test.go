@@ -78,6 +78,7 @@ func TestReadYourWrites_doesNotJoinAnOlderBatch(t *testing.T) {
 
 // OneLoad: the leases of a slow batch are renewed, and a Clear gives them back.
 func TestOneLoad_slowBatch(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	a := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})
 	b := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})

@@ -328,6 +328,7 @@ func TestOneLoad_batchesAndSingles(t *testing.T) {
 // Batches that overlap on two nodes do not wait for each other in a circle, and
 // load each key once.
 func TestOneLoad_batchesOfTwoNodes(t *testing.T) {
+	t.Parallel()
 	eachFleet(t, func(t *testing.T, f fleet) {
 		if !f.shared {
 			return // each node loads for itself

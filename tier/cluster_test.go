@@ -236,6 +236,7 @@ func TestCluster_masterOfTheVersionAway(t *testing.T) {
 // A key that moves from a master that was not scanned yet to one that was is
 // deleted with its prefix all the same.
 func TestCluster_prefixOfAKeyThatMoves(t *testing.T) {
+	t.Parallel()
 	cl := redistest.StartCluster(t)
 	ways := newDetours(t, cl.Nodes())
 	client := redis.NewClusterClient(&redis.ClusterOptions{

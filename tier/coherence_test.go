@@ -35,6 +35,7 @@ func eachRedis(t *testing.T, test func(t *testing.T, cfg tier.Config)) {
 
 // BoundedStaleness: the other node obeys when the message arrives.
 func TestBoundedStaleness_otherNodeObeysEveryChange(t *testing.T) {
+	t.Parallel()
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		changes := map[string]func() error{
 			"Set":    func() error { return a.Set(t.Context(), "k:1", row{Key: "k:1", Version: 2}, 0) },
@@ -61,6 +62,7 @@ func TestBoundedStaleness_otherNodeObeysEveryChange(t *testing.T) {
 
 // NoStaleFill: a load begun before a change on another node stores nothing.
 func TestNoStaleFill_slowLoaderOfAnotherNode(t *testing.T) {
+	t.Parallel()
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		db := newDatabase()
 		for i, change := range []func(k string) error{
@@ -103,6 +105,7 @@ func TestNoStaleFill_slowLoaderOfAnotherNode(t *testing.T) {
 
 // OneLoad: while a node loads, the other waits for its result.
 func TestOneLoad_acrossNodes(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	a := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})
 	b := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})
@@ -137,6 +140,7 @@ func TestOneLoad_acrossNodes(t *testing.T) {
 
 // An orphaned lease ends with its time and is no error.
 func TestOneLoad_orphanedLease(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	a := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})
 	b := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{})

@@ -334,6 +334,7 @@ func TestNothingForgotten_lostBetweenTheCommandAndItsReply(t *testing.T) {
 // The first read that reaches the promoted replica, on a connection that it
 // opens itself: it took its stamp before anybody knew of the promotion.
 func TestNothingForgotten_firstContact(t *testing.T) {
+	t.Parallel()
 	for range 3 {
 		l := newLagging(t, 2, tier.Config{}, "1")
 		l.db.write("1")
@@ -355,6 +356,7 @@ func TestNothingForgotten_firstContact(t *testing.T) {
 // A node that finds itself on another server leaves the one that it is
 // subscribed to, before it misses its own beats there.
 func TestGuard_leavesTheServerOfBefore(t *testing.T) {
+	t.Parallel()
 	l := newLagging(t, 1, tier.Config{}, "1")
 	at, next := l.primary, l.replica
 	fastest := time.Hour

@@ -110,6 +110,7 @@ func behind(t *testing.T, srv *redistest.Server, p *redistest.Proxy, command str
 // PROTOCOL T9: what a read finds while a change is under way is void when the
 // change returns.
 func TestReadYourWrites_readDuringAChange(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{})
 	changes := map[string]func(key string) error{
 		"Set":    func(key string) error { return p.a.Set(context.Background(), key, row{Key: key, Version: 2}, 0) },
@@ -132,6 +133,7 @@ func TestReadYourWrites_readDuringAChange(t *testing.T) {
 // PROTOCOL T2: a reply that was sent before a change, and arrives after the
 // message of it, leaves nothing in L1.
 func TestNoStaleFill_replyBehindTheMessage(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{})
 	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
 	p.barrier(t, p.a, p.b)
@@ -146,6 +148,7 @@ func TestNoStaleFill_replyBehindTheMessage(t *testing.T) {
 // PROTOCOL T17: a Set whose reply arrives after the message of another node's
 // change does not fill L1.
 func TestNoStaleFill_setBehindAnothersChange(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{})
 	require.NoError(t, p.a.Set(t.Context(), "other", row{Key: "other"}, 0)) // the script is known
 	p.barrier(t, p.b, p.a)
@@ -228,6 +231,7 @@ func TestBoundedStaleness_changeWhileNotSubscribed(t *testing.T) {
 // PROTOCOL T26: a node that cannot prove that it hears asks Redis, however long
 // that lasts and whatever it reads meanwhile.
 func TestBoundedStaleness_silentLink(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{Heartbeat: 200 * time.Millisecond})
 	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
 	inL1(t, p.b, "k", 1)
@@ -244,6 +248,7 @@ func TestBoundedStaleness_silentLink(t *testing.T) {
 
 // PROTOCOL T30: a message that is lost without a trace is missed by its number.
 func TestBoundedStaleness_lostMessage(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{Heartbeat: 200 * time.Millisecond})
 	for round := range 3 {
 		key := fmt.Sprint("k", round)
@@ -261,6 +266,7 @@ func TestBoundedStaleness_lostMessage(t *testing.T) {
 
 // A node that cannot be heard at all is missed by its beats.
 func TestBoundedStaleness_nodeThatIsNotHeard(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{Heartbeat: 200 * time.Millisecond})
 	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
 	inL1(t, p.b, "k", 1)
@@ -283,6 +289,7 @@ func TestBoundedStaleness_nodeThatIsNotHeard(t *testing.T) {
 
 // PROTOCOL T23: the message does not leave before the change is made.
 func TestBoundedStaleness_messageAndChangeAreOne(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{})
 	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
 	p.barrier(t, p.a, p.b)
@@ -299,6 +306,7 @@ func TestBoundedStaleness_messageAndChangeAreOne(t *testing.T) {
 // PROTOCOL T14: a prefix deletion takes the permission from a load under way
 // below the prefix, although nothing stands there yet.
 func TestNoStaleFill_prefixOfALoadUnderWay(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{})
 	db := newDatabase()
 	db.write("p:1")
@@ -345,6 +353,7 @@ func TestReadYourWrites_versionFromBeforeAClear(t *testing.T) {
 // BoundedStaleness: a node that learns of a Clear from a record, before the
 // message of it comes, obeys it at once. The message is no news to it then.
 func TestBoundedStaleness_clearLearnedBeforeItsMessage(t *testing.T) {
+	t.Parallel()
 	reads := map[string]func(c *tier.Cache[row]){
 		"Get":     func(c *tier.Cache[row]) { c.Get(context.Background(), "new") },
 		"GetMany": func(c *tier.Cache[row]) { c.GetMany(context.Background(), []string{"new", "newer"}) },
@@ -440,6 +449,7 @@ func haunted(t *testing.T, srv *redistest.Server, timeout time.Duration) (n *tie
 // PROTOCOL T36: a Set whose caller was told that it is owed, and that reaches
 // Redis only after its replay, stores nothing.
 func TestNothingForgotten_setThatRunsAfterItsReplay(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n, c, z := haunted(t, srv, 200*time.Millisecond)
 	require.ErrorIs(t, c.Set(t.Context(), "k", row{Key: "k", Version: 1, Pad: "BOO!"}, 0), tier.ErrUnavailable)
@@ -452,6 +462,7 @@ func TestNothingForgotten_setThatRunsAfterItsReplay(t *testing.T) {
 // The same, but it reaches Redis while it may still store: its replay comes
 // only after that.
 func TestNothingForgotten_replayAwaitsTheDeadline(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n, c, z := haunted(t, srv, time.Second)
 	require.ErrorIs(t, c.Set(t.Context(), "k", row{Key: "k", Version: 1, Pad: "BOO!"}, 0), tier.ErrUnavailable)

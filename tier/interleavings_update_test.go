@@ -62,6 +62,7 @@ func TestOrderedUpdate_crashBesideOthers(t *testing.T) {
 // PROTOCOL C11: the other nodes drop what they have when a bracket begins, not
 // when it ends: its process may die in between.
 func TestOrderedUpdate_isHeardWhenItBegins(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, tier.Config{})
 	require.NoError(t, p.a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
 	inL1(t, p.b, "k", 1)
@@ -77,6 +78,7 @@ func TestOrderedUpdate_isHeardWhenItBegins(t *testing.T) {
 // PROTOCOL T82: a value that was deleted while a load ran does not stand in for
 // its result, although nobody can be asked any more.
 func TestStaleFor_deletedDuringTheLoadAndThenAlone(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	na, nb := open(t, tier.Config{URL: srv.URL()}), open(t, tier.Config{URL: srv.URL()})
 	opts := tier.Options[row]{TTL: 50 * time.Millisecond, StaleFor: time.Minute}

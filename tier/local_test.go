@@ -19,6 +19,7 @@ import (
 // for each other for ever, and what one has invalidated is gone on the others
 // when the call returns.
 func TestLocal_nodesInvalidateAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, tier.Config{Bus: invalidation.NewLocal()})
 	changes := []func(ctx context.Context, i string) error{
 		func(ctx context.Context, i string) error { return f.na.InvalidateTags(ctx, i) },

@@ -54,6 +54,7 @@ func TestFailOpen_stopped(t *testing.T) {
 
 // FailOpen, row "Redis hangs".
 func TestFailOpen_frozen(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n := open(t, tier.Config{URL: srv.URL()})
 	c := cache(t, n, tier.Options[row]{})

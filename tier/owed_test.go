@@ -27,6 +27,7 @@ func paid(t testing.TB, n *tier.Node) time.Duration {
 // NothingForgotten: a hundred thousand deletions that fail take the memory of
 // MaxPending; nothing of what they concern is served, then or later.
 func TestNothingForgotten_manyMoreThanThereIsRoomFor(t *testing.T) {
+	t.Parallel()
 	const changes, limit = 100_000, 1000
 	srv := redistest.Start(t, redistest.WithPersistence())
 	n := open(t, tier.Config{URL: srv.URL(), MaxPending: limit})
@@ -85,6 +86,7 @@ func TestNothingForgotten_manyMoreThanThereIsRoomFor(t *testing.T) {
 // NothingForgotten: too many caches are owed for the journal to name them all. Then
 // every cache of the namespace is cleared, also those that are not open here.
 func TestNothingForgotten_overflowOfCaches(t *testing.T) {
+	t.Parallel()
 	eachBackend(t, func(t *testing.T, url string, stop, restart func()) {
 		n := open(t, tier.Config{URL: url, MaxPending: 8})
 		far := open(t, tier.Config{URL: url})
@@ -137,6 +139,7 @@ func thawAll(nodes []*redistest.Server) {
 // NothingForgotten: the replay begins within a second of Redis answering, without
 // a read or a change that prompts it.
 func TestNothingForgotten_replayNeedsNoPrompting(t *testing.T) {
+	t.Parallel()
 	eachBackend(t, func(t *testing.T, url string, stop, restart func()) {
 		n := open(t, tier.Config{URL: url})
 		c := cache(t, n, tier.Options[row]{})
@@ -164,6 +167,7 @@ func TestNothingForgotten_replayNeedsNoPrompting(t *testing.T) {
 // NothingForgotten: a master that is away does not hold up what is owed to the
 // others, however much is owed to it.
 func TestNothingForgotten_oneMasterAway(t *testing.T) {
+	t.Parallel()
 	cl := redistest.StartCluster(t)
 	n := open(t, tier.Config{URL: cl.URL()})
 	c := cache(t, n, tier.Options[row]{})
@@ -269,6 +273,7 @@ func TestHold_ofAReplay(t *testing.T) {
 
 // NothingForgotten: Shutdown waits until Redis is back and has confirmed.
 func TestNothingForgotten_shutdownDrains(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n, err := tier.Open(t.Context(), tier.Config{URL: srv.URL()})
 	require.NoError(t, err)

@@ -25,6 +25,7 @@ func soonDue() tier.Options[row] {
 // OneLoad: a herd on two nodes that finds a value due loads it once, whether the
 // refresh changes it or not.
 func TestRefreshAt_oneLoadInTheFleet(t *testing.T) {
+	t.Parallel()
 	for name, step := range map[string]int64{"changed": 1, "same": 0} {
 		t.Run(name, func(t *testing.T) {
 			srv := redistest.Start(t)
@@ -70,6 +71,7 @@ func TestRefreshAt_oneLoadInTheFleet(t *testing.T) {
 // Rule 14: the lease of a refresh lengthens the record's time in Redis, so that
 // the fill finds it, and not its life.
 func TestRefreshAt_leaseOutlastsTheValue(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	c := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{TTL: time.Second, RefreshAt: 0.1, Jitter: -1})
 	require.EqualValues(t, 1, fetchVersion(t, c, "1", slow("1", 1, 0)))
@@ -101,6 +103,7 @@ func TestRefreshAt_leaseOutlastsTheValue(t *testing.T) {
 
 // A refresh looks at L2 first: what is gone there is not loaded for nobody.
 func TestRefreshAt_goneFromRedis(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n := open(t, tier.Config{URL: srv.URL()})
 	c := cache(t, n, soonDue())
@@ -118,6 +121,7 @@ func TestRefreshAt_goneFromRedis(t *testing.T) {
 
 // Without Redis nothing is refreshed: it could not be stored.
 func TestRefreshAt_withoutRedis(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n := open(t, tier.Config{URL: srv.URL()})
 	c := cache(t, n, soonDue())
@@ -135,6 +139,7 @@ func TestRefreshAt_withoutRedis(t *testing.T) {
 // A refresh that changed the value, and does not learn that it did, leaves this
 // node with what the others have: the new value, not its old one.
 func TestRefreshAt_unknownOutcome(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	proxy := redistest.NewProxy(t, srv)
 	n := open(t, tier.Config{URL: proxy.URL(), Heartbeat: time.Minute})
@@ -159,6 +164,7 @@ func TestRefreshAt_unknownOutcome(t *testing.T) {
 // A loader that hangs in the background holds nothing up, and Close waits for it
 // no longer than for others.
 func TestRefreshAt_hungLoader(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n := open(t, tier.Config{URL: srv.URL()})
 	opts := soonDue()

@@ -80,6 +80,7 @@ func TestStaleFor_anotherNodesLoadSucceeds(t *testing.T) {
 // While the loader rests, and while a background load is under way, the value in
 // L1 answers without a round trip.
 func TestStaleFor_restingCostsNoRoundTrip(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		soft time.Duration
 		load func(context.Context) (row, error)
@@ -140,6 +141,7 @@ func TestStaleFor_withoutRedis(t *testing.T) {
 // A fallback that this node cannot know to be deleted serves for as long as
 // messages may be late: not when they were heard.
 func TestStaleFor_deletedOnAnotherNode(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	a := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{StaleFor: time.Hour})
 	b := cache(t, open(t, tier.Config{URL: srv.URL()}), tier.Options[row]{StaleFor: time.Hour})

@@ -77,6 +77,7 @@ func (s stalled) end() row {
 // nothing in any tier, whether the tag was known before or only the loader names
 // it, and whichever node invalidates.
 func TestNoStaleFill_slowLoaderAndItsTag(t *testing.T) {
+	t.Parallel()
 	eachFleet(t, func(t *testing.T, f fleet) {
 		for i := range 12 {
 			key, tag := fmt.Sprint("k", i), fmt.Sprint("tag", i)
@@ -119,6 +120,7 @@ func TestNoStaleFill_slowLoaderAndItsTag(t *testing.T) {
 // A Set with a tag that overlaps an invalidation, or a value stored before one
 // by a node that has not heard of it, is void.
 func TestBoundedStaleness_otherNodeObeysInvalidateTags(t *testing.T) {
+	t.Parallel()
 	eachFleet(t, func(t *testing.T, f fleet) {
 		ctx := t.Context()
 		for i := range 20 {
@@ -197,6 +199,7 @@ func TestNode_InvalidateTags_withoutTheCaches(t *testing.T) {
 
 // BoundedStaleness: a lost message is noticed.
 func TestBoundedStaleness_messageAboutTagsLost(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	proxy := redistest.NewProxy(t, srv)
 	na := open(t, tier.Config{URL: srv.URL(), Heartbeat: 100 * time.Millisecond})
@@ -343,6 +346,7 @@ func TestNode_InvalidateTags_bookLostOrSetBack(t *testing.T) {
 
 // NothingForgotten: an invalidation that Redis did not confirm is owed.
 func TestNothingForgotten_invalidateTags(t *testing.T) {
+	t.Parallel()
 	for _, strict := range []bool{false, true} {
 		t.Run(fmt.Sprint("strict=", strict), func(t *testing.T) {
 			srv := redistest.Start(t)
@@ -399,6 +403,7 @@ func TestNothingForgotten_invalidateTags(t *testing.T) {
 // A load that was under way while an invalidation of its tag was owed and paid
 // stores nothing.
 func TestNothingForgotten_loadAcrossTheDebtOfATag(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n := open(t, tier.Config{URL: srv.URL()})
 	c := tagged(t, n, "t", byPad)
@@ -452,6 +457,7 @@ func TestNothingForgotten_tooManyTags(t *testing.T) {
 // On a cluster the master of a tag may be away: while the bus is heard, nodes
 // that know the tag go on, and others load without storing.
 func TestCluster_masterOfATagAway(t *testing.T) {
+	t.Parallel()
 	cl := redistest.StartCluster(t)
 	cfg := tier.Config{URL: cl.URL(), Timeout: time.Second, Heartbeat: time.Minute}
 	n := open(t, cfg)

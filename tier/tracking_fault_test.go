@@ -117,6 +117,7 @@ func TestTracking_beginsWhenRedisComes(t *testing.T) {
 
 // After a failover it is the new master that announces.
 func TestTracking_followsAFailover(t *testing.T) {
+	t.Parallel()
 	t.Run("sentinel", func(t *testing.T) {
 		s := redistest.StartSentinel(t)
 		n := open(t, tier.Config{URL: s.URL(), Prefix: "test", Tracking: true})

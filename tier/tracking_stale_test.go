@@ -15,6 +15,7 @@ import (
 // A load's own lease, which Redis announces as a change of the record, takes
 // neither its previous value from the function nor its fallback from callers.
 func TestTracking_ownLeasesLeaveThePreviousValue(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		n := open(t, cfg)
 		c := cache(t, n, tier.Options[row]{

@@ -79,6 +79,7 @@ func inMemory(t testing.TB, c *tier.Cache[row], db *database, key string) int64 
 
 // Changes by strangers reach memory: what they do to a key is seen at once.
 func TestTracking_memoryObeysStrangers(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		c := cache(t, open(t, cfg), tier.Options[row]{})
 		db := newDatabase()
@@ -113,6 +114,7 @@ func TestTracking_memoryObeysStrangers(t *testing.T) {
 
 // So does what Redis gives up for want of memory.
 func TestTracking_memoryObeysEvictions(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	n := open(t, tier.Config{URL: srv.URL(), Prefix: "test", Tracking: true})
 	c := cache(t, n, tier.Options[row]{})
@@ -151,6 +153,7 @@ func TestTracking_memoryObeysEvictions(t *testing.T) {
 
 // A flush voids everything, also what is loaded while it happens.
 func TestTracking_memoryObeysFlushes(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		n := open(t, cfg)
 		c := cache(t, n, tier.Options[row]{})
@@ -206,6 +209,7 @@ func quiet(t testing.TB, n *tier.Node, s outsider) {
 // A node hears its own changes as well, and they cost it nothing that it has
 // just stored.
 func TestTracking_ownChangesStayInMemory(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		const count = 100
 		n := open(t, cfg)
@@ -245,6 +249,7 @@ func TestTracking_ownChangesStayInMemory(t *testing.T) {
 // What goes back into memory is what Redis holds: a stranger's change that hides
 // behind one of our own is not missed.
 func TestTracking_putsBackOnlyWhatStands(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		n := open(t, cfg)
 		c := cache(t, n, tier.Options[row]{})
@@ -270,6 +275,7 @@ func TestTracking_putsBackOnlyWhatStands(t *testing.T) {
 // OneLoad: the announcements of a load's own lease and renewals neither split
 // its callers nor take its lease away.
 func TestTracking_ownLeasesDoNotDisturbLoads(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		n := open(t, cfg)
 		c := cache(t, n, tier.Options[row]{})
@@ -311,6 +317,7 @@ func TestTracking_ownLeasesDoNotDisturbLoads(t *testing.T) {
 
 // A marker that a stranger removes is missed and made anew.
 func TestTracking_aMarkerRemovedIsMissed(t *testing.T) {
+	t.Parallel()
 	eachTracked(t, func(t *testing.T, cfg tier.Config, s outsider) {
 		c := cache(t, open(t, cfg), tier.Options[row]{})
 		inMemory(t, c, newDatabase(), "a")

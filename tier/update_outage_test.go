@@ -74,6 +74,7 @@ func settles(t *testing.T, n *tier.Node, a, b *tier.Cache[row], db *database) {
 // empty, never stale, in L2 and in every L1, and the key is cached again when the
 // placeholder has ended.
 func TestOrderedUpdate_crash(t *testing.T) {
+	t.Parallel()
 	_, proxy, na, a, b, db := brokenPair(t, false)
 	_, err := a.Update(t.Context(), "1", 0, func(context.Context) (row, error) {
 		await(t, "the other node to drop its value", 5*time.Second, func() bool {
@@ -139,6 +140,7 @@ func TestUpdate_redisComesBackDuringCommit(t *testing.T) {
 }
 
 func TestUpdate_redisGoesDuringCommit(t *testing.T) {
+	t.Parallel()
 	_, proxy, na, a, b, db := brokenPair(t, true)
 	v, err := a.Update(t.Context(), "1", 0, func(context.Context) (row, error) {
 		sever(proxy)
@@ -158,6 +160,7 @@ func TestUpdate_redisGoesDuringCommit(t *testing.T) {
 
 // A placeholder that cannot be kept ends commit's context.
 func TestUpdate_bracketLost(t *testing.T) {
+	t.Parallel()
 	srv, proxy, na, a, b, db := brokenPair(t, false)
 	for name, lose := range map[string]func(){
 		"redis is away": func() { sever(proxy) },
@@ -224,6 +227,7 @@ func TestOrderedUpdate_lateBegin(t *testing.T) {
 
 // A beginning that arrives when all is over bars the key for its time, no more.
 func TestUpdate_orphanedBegin(t *testing.T) {
+	t.Parallel()
 	_, proxy, na, a, b, db := brokenPair(t, true)
 	rule := proxy.Hold(scriptOn("1"))
 	_, err := a.Update(t.Context(), "1", 0, db.commit("1"))

@@ -19,6 +19,7 @@ import (
 )
 
 func TestOrderedUpdate_storesWhatCommitReturned(t *testing.T) {
+	t.Parallel()
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		db := newDatabase()
 		db.write("1")
@@ -57,6 +58,7 @@ func TestOrderedUpdate_storesWhatCommitReturned(t *testing.T) {
 // Readers on the other node store nothing either while a bracket is open. Nodes
 // without Redis have stores of their own: there the end of the bracket empties them.
 func TestOrderedUpdate_readersOfAnotherNodeStoreNothing(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, cfg tier.Config) {
 		a, b := cache(t, open(t, cfg), tier.Options[row]{}), cache(t, open(t, cfg), tier.Options[row]{})
 		db := newDatabase()
@@ -75,6 +77,7 @@ func TestOrderedUpdate_readersOfAnotherNodeStoreNothing(t *testing.T) {
 
 // OrderedUpdate: whoever touches the key while a bracket is open leaves it empty.
 func TestOrderedUpdate_disturbedStoresNothing(t *testing.T) {
+	t.Parallel()
 	other := row{Key: "k:1", Version: -1}
 	disturb := map[string]func(ctx context.Context, c *tier.Cache[row]) error{
 		"Set":             func(ctx context.Context, c *tier.Cache[row]) error { return c.Set(ctx, "k:1", other, 0) },
@@ -121,6 +124,7 @@ func TestOrderedUpdate_disturbedStoresNothing(t *testing.T) {
 // OrderedUpdate: two Updates, in every order of their beginnings, commits and
 // ends, leave the cache equal to the database or empty.
 func TestOrderedUpdate_twoInEveryOrder(t *testing.T) {
+	t.Parallel()
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		for i, order := range interleavings("aaa", "bbb") {
 			key := fmt.Sprint("key", i)
@@ -191,6 +195,7 @@ func twoUpdates(t *testing.T, a, b *tier.Cache[row], db *database, key, order st
 
 // OrderedUpdate: what commit left in the database is not known, so the key goes.
 func TestOrderedUpdate_failedCommitDeletes(t *testing.T) {
+	t.Parallel()
 	boom := errors.New("boom")
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		for name, fail := range map[string]struct {

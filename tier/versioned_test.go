@@ -29,6 +29,7 @@ func mustBecome(t testing.TB, c *tier.Cache[row], key string, version int64) {
 }
 
 func TestSetVersioned_newestStaysInAnyOrder(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, cfg tier.Config) {
 		a, b := cache(t, open(t, cfg), tier.Options[row]{}), cache(t, open(t, cfg), tier.Options[row]{})
 		setVersioned(t, a, "1", 5)
@@ -61,6 +62,7 @@ func TestSetVersioned_newestStaysInAnyOrder(t *testing.T) {
 }
 
 func TestDeleteVersioned_keepsOlderWritesOut(t *testing.T) {
+	t.Parallel()
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		setVersioned(t, a, "1", 5)
 		require.NoError(t, a.DeleteVersioned(t.Context(), "1", 6))
@@ -150,6 +152,7 @@ func TestNothingForgotten_replaysCarryTheVersion(t *testing.T) {
 }
 
 func TestExpire_reloadsOnEveryNode(t *testing.T) {
+	t.Parallel()
 	eachPair(t, func(t *testing.T, a, b *tier.Cache[row]) {
 		db := newDatabase()
 		for _, k := range []string{"1", "2"} {
