@@ -18,8 +18,8 @@ ci: ## what a change must pass: lint, test, model, bench-smoke and 20,000 inputs
 	@.ci/bench smoke
 	@FUZZTIME=20000x .ci/fuzz
 
-bench: ## measure Tandem beside its peers, some 15 minutes: tables, bench/results
-	@.ci/bench
+bench: ## measure Tandem beside its peers, some 20 minutes: tables, bench/results (BENCH='-traces DIR')
+	@.ci/bench $(BENCH)
 
 bench-smoke: ## run each benchmark once, to see that it runs
 	@.ci/bench smoke

@@ -129,8 +129,8 @@ func TestStatistics(t *testing.T) {
 
 func TestTable_readsForPeopleAndBenchstat(t *testing.T) {
 	tb := &table{name: "X", columns: []string{"ns/op"}, base: "a", rows: []row{
-		{contender{peer: "a", params: "n=1"}, []sample{{"ns/op": 100, "ops": 7}}},
-		{contender{peer: "b", params: "n=1"}, []sample{{"ns/op": 150, "ops": 7}}},
+		{contender{peer: "a", params: "n=1"}, []sample{{"ns/op": 100, "ops": 7}}, 0},
+		{contender{peer: "b", params: "n=1"}, []sample{{"ns/op": 150, "ops": 7}}, 0},
 	}}
 	var text, raw strings.Builder
 	tb.print(&text)
@@ -142,13 +142,14 @@ func TestTable_readsForPeopleAndBenchstat(t *testing.T) {
 // A run replaces what stands between the marks of the README, and nothing else.
 func TestReadme_holdsTheMainTable(t *testing.T) {
 	b := &bench{rounds: 3, redis: newServer(t), tables: []*table{{name: "L2Hit", rows: []row{
-		{contender{peer: "tandem", params: "goroutines=256"}, []sample{{"ops/s": 300_000}}},
-		{contender{peer: "go-redis", params: "goroutines=256"}, []sample{{"ops/s": 60_000}}},
+		{contender{peer: "tandem", params: "goroutines=256"}, []sample{{"ops/s": 300_000}}, 0},
+		{contender{peer: "go-redis", params: "goroutines=256"}, []sample{{"ops/s": 60_000}}, 0},
 	}}}}
 	file := filepath.Join(t.TempDir(), "README.md")
 	around := func(inside string) string { return "before\n" + readmeBegin + inside + readmeEnd + "\nafter\n" }
 	require.NoError(t, os.WriteFile(file, []byte(around("\nold\n")), 0o600))
-	text := b.summary("-traces x", "bench/results")
+	text := b.summary(b.from([]string{"-traces", "/home/x/traces", "-out=/tmp/y"}), "bench/results")
+	assert.Contains(t, text, "by `make bench BENCH=\"-traces traces -out=y\"`", "paths of a machine mean nothing elsewhere")
 	assert.Contains(t, text, "go-redis 60 k (0.2×)")
 	assert.Contains(t, text, "300 k")
 	require.NoError(t, writeReadme(file, text))

@@ -6,12 +6,37 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/tandemcache/tandem/bench/peer"
 )
 
 // errMiss is a hit that was none: the figures would be those of another job.
 var errMiss = errors.New("a miss where every read must hit")
+
+// holder is a peer that holds values, opened when the first job wants it.
+type holder[T any] struct {
+	peer  peer.Peer[T]
+	env   peer.Env
+	keys  []string
+	value func(int) T
+	cache peer.Cache[T]
+}
+
+func (h *holder[T]) open() (err error) {
+	if h.cache == nil {
+		h.cache, err = filled(h.peer, h.env, h.keys, h.value)
+	}
+	return err
+}
+
+func (h *holder[T]) close() error {
+	if h.cache == nil {
+		return nil
+	}
+	return h.cache.Close()
+}
 
 // filled opens a peer and stores n values.
 func filled[T any](p peer.Peer[T], env peer.Env, keys []string, value func(int) T) (peer.Cache[T], error) {
@@ -22,27 +47,48 @@ func filled[T any](p peer.Peer[T], env peer.Env, keys []string, value func(int) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Name, err)
 	}
-	ctx := context.Background()
-	for i, key := range keys {
-		if err := c.Set(ctx, key, value(i)); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: set: %w", p.Name, err), c.Close())
-		}
-	}
-	// Twice: some hand values to their memory in the background, or by reading.
-	for range 2 {
-		for _, key := range keys {
-			if _, _, err := c.Get(ctx, key); err != nil {
-				return nil, errors.Join(fmt.Errorf("%s: get: %w", p.Name, err), c.Close())
-			}
-		}
+	if err := fill(c, keys, value); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", p.Name, err), c.Close())
 	}
 	return c, nil
 }
 
+func fill[T any](c peer.Cache[T], keys []string, value func(int) T) error {
+	ctx := context.Background()
+	err := together(len(keys), func(i int) error { return c.Set(ctx, keys[i], value(i)) })
+	// Twice: some hand values to their memory in the background, or by reading.
+	for n := 0; n < 2 && err == nil; n++ {
+		err = together(len(keys), func(i int) error {
+			_, _, err := c.Get(ctx, keys[i])
+			return err
+		})
+	}
+	return err
+}
+
+// together calls f for all numbers below n, roughly in order, in so many goroutines
+// that none waits long for Redis.
+func together(n int, f func(i int) error) error {
+	const workers = 32
+	var next atomic.Int64
+	var errs [workers]error
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && errs[w] == nil; i = int(next.Add(1)) - 1 {
+				errs[w] = f(i)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
 // hits returns the round of a cache that reads what order says.
-func hits[T any](c peer.Cache[T], order [][]string, l load, cpus int) func() (sample, error) {
+func hits[T any](h *holder[T], order [][]string, l load, cpus int) func() (sample, error) {
 	ctx := context.Background()
 	return func() (sample, error) {
+		c := h.cache
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cpus))
 		misses := make([]int, l.workers*16)
 		s, err := measure(l, func(w, n int) error {
@@ -66,54 +112,45 @@ func hits[T any](c peer.Cache[T], order [][]string, l load, cpus int) func() (sa
 func l1Hits(b *bench) error {
 	t := &table{
 		name: "L1Hit", title: "L1 hit: a decoded value from the memory of the process",
-		about:   "100,000 keys resident (10,000 of 1 KiB and 10 KiB). ristretto stores without a TTL, all others with one. Peers that hold bytes decode on each hit.",
+		about:   "100,000 keys resident (10,000 of 1 KiB and 10 KiB), in all peers at once that hold values of that kind. ristretto stores without a TTL, all others with one. Peers that hold bytes decode on each hit.",
 		columns: []string{"ns/op", "allocs/op", "B/op"}, base: "ristretto", better: "less",
 	}
 	n := b.scale(100_000)
-	var all []contender
-	var closers []func() error
-	add := func(c []contender, cl []func() error, err error) error {
-		all, closers = append(all, c...), append(closers, cl...)
-		return err
-	}
-	err := errors.Join(
-		add(l1Contenders(b, "user", n, []string{"zipf", "uniform"}, []int{1, 2}, makeUser)),
-		add(l1Contenders(b, "string", n, []string{"zipf"}, []int{1}, makeString)),
-		add(l1Contenders(b, "1KiB", n/10, []string{"zipf"}, []int{1}, makeBlob(1<<10))),
-		add(l1Contenders(b, "10KiB", n/10, []string{"zipf"}, []int{1}, makeBlob(10<<10))),
-	)
+	err := l1Group(b, t, "user", n, []string{"zipf", "uniform"}, []int{1, 2}, makeUser)
 	if err == nil {
-		err = t.run(b, all)
+		err = l1Group(b, t, "string", n, []string{"zipf"}, []int{1}, makeString)
 	}
-	for _, c := range closers {
-		err = errors.Join(err, c())
+	if err == nil {
+		err = l1Group(b, t, "1KiB", n/10, []string{"zipf"}, []int{1}, makeBlob(1<<10))
+	}
+	if err == nil {
+		err = l1Group(b, t, "10KiB", n/10, []string{"zipf"}, []int{1}, makeBlob(10<<10))
+	}
+	if err == nil {
+		t.done(b)
 	}
 	return err
 }
 
-func l1Contenders[T any](b *bench, value string, n int, dists []string, cpus []int, make func(int) T) (all []contender, closers []func() error, err error) {
+// l1Group measures hits of one kind of value. The peers hold it at the same time, and
+// let go of it afterwards, so that the garbage collector has less to look at.
+func l1Group[T any](b *bench, t *table, value string, n int, dists []string, cpus []int, make func(int) T) (err error) {
 	keys := makeKeys(n)
-	orders := map[string][][]string{}
-	for _, d := range dists {
-		orders[d] = draw(keys, d, 2)
-	}
+	var all []contender
 	for _, p := range peer.Memory[T]() {
-		b.progress("filling %s with %s", p.Name, value)
-		c, err := filled(p, peer.Env{Addr: b.redis.addr, Bytes: 1 << 30}, keys, make)
-		if err != nil {
-			return all, closers, err
-		}
-		closers = append(closers, c.Close)
+		h := &holder[T]{peer: p, env: peer.Env{Addr: b.redis.addr, Bytes: 1 << 30}, keys: keys, value: make}
+		defer func() { err = errors.Join(err, h.close()) }()
 		for _, d := range dists {
+			order := draw(keys, d, 2)
 			for _, cpu := range cpus {
 				all = append(all, contender{
 					peer: p.Name, params: fmt.Sprintf("value=%s/dist=%s/cpus=%d", value, d, cpu),
-					round: hits(c, orders[d], load{workers: cpu, length: b.length}, cpu),
+					open: h.open, round: hits(h, order, load{workers: cpu, length: b.length}, cpu),
 				})
 			}
 		}
 	}
-	return all, closers, nil
+	return t.measure(b, all)
 }
 
 func l2Hits(b *bench) error {
@@ -133,14 +170,11 @@ func l2Hits(b *bench) error {
 	}
 	var all []contender
 	for _, p := range peer.Remote[User]() {
-		c, err := filled(p, peer.Env{Addr: b.redis.addr}, keys, makeUser)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
+		h := &holder[User]{peer: p, env: peer.Env{Addr: b.redis.addr}, keys: keys, value: makeUser}
+		defer func() { _ = h.close() }()
 		for _, g := range counts {
-			read := hits(c, wide, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0))
-			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), round: func() (sample, error) {
+			read := hits(h, wide, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0))
+			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), open: h.open, round: func() (sample, error) {
 				before := commandsDone(stats)
 				s, err := read()
 				if err == nil {

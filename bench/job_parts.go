@@ -88,13 +88,10 @@ func features(b *bench) error {
 	} {
 		opts.Local.MaxBytes = 256 << 20
 		p := peer.Peer[User]{Name: name, Open: func(e peer.Env) (peer.Cache[User], error) { return peer.OpenTandem(e, opts) }}
-		c, err := filled(p, peer.Env{Addr: b.redis.addr}, keys, makeUser)
-		if err != nil {
-			return err
-		}
+		h := &holder[User]{peer: p, env: peer.Env{Addr: b.redis.addr}, keys: keys, value: makeUser}
 		before := closed
-		closed = func() error { return errors.Join(before(), c.Close()) }
-		all = append(all, contender{peer: name, round: hits(c, orders, load{workers: 1, length: b.length}, 1)})
+		closed = func() error { return errors.Join(before(), h.close()) }
+		all = append(all, contender{peer: name, open: h.open, round: hits(h, orders, load{workers: 1, length: b.length}, 1)})
 	}
 	if err := errors.Join(t.run(b, all), closed()); err != nil {
 		return err
@@ -108,32 +105,32 @@ func clusterCost(b *bench) error {
 		about:   "10-field struct, 10,000 keys, uniform, memory turned off; go-redis is GET and decode by its client for a cluster. All servers share this machine, so that three masters take more of it than one.",
 		columns: []string{"ops/s", "p50-ns", "p99-ns", "cpu-ns/op"}, base: "go-redis", better: "more",
 	}
-	addrs, stop, err := startCluster()
-	defer stop()
-	if err != nil {
-		return err
-	}
+	var addrs []string
+	stop := func() {}
+	defer func() { stop() }()
 	keys := makeKeys(b.scale(10_000))
 	order := draw(keys, "uniform", 64)
 	var all []contender
 	for _, topology := range []string{"standalone", "cluster"} {
-		env := peer.Env{Addr: b.redis.addr}
-		if topology == "cluster" {
-			env.Cluster = addrs
-		}
 		for _, p := range peer.Remote[User]() {
 			if p.Name != "go-redis" && p.Name != "tandem" {
 				continue
 			}
-			c, err := filled(p, env, keys, makeUser)
-			if err != nil {
-				return fmt.Errorf("%s: %w", topology, err)
+			h := &holder[User]{peer: p, env: peer.Env{Addr: b.redis.addr}, keys: keys, value: makeUser}
+			defer func() { _ = h.close() }()
+			open := func() (err error) {
+				if topology == "cluster" && addrs == nil {
+					addrs, stop, err = startCluster()
+				}
+				if topology == "cluster" {
+					h.env.Cluster = addrs
+				}
+				return errors.Join(err, h.open())
 			}
-			defer func() { _ = c.Close() }()
 			for _, g := range []int{1, 64} {
 				all = append(all, contender{
 					peer: p.Name, params: fmt.Sprintf("topology=%s/goroutines=%d", topology, g),
-					round: hits(c, order, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0)),
+					open: open, round: hits(h, order, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0)),
 				})
 			}
 		}

@@ -250,15 +250,8 @@ func mixedChild(_ context.Context, o order, say func(any) error) error {
 	ctx := context.Background()
 	keys := makeKeys(o.Keys)
 	reads := draw(keys, "zipf", o.Workers)
-	for _, key := range keys {
-		if err := c.Set(ctx, key, makeUser(1)); err != nil {
-			return err
-		}
-	}
-	for _, key := range keys {
-		if _, _, err := c.Get(ctx, key); err != nil {
-			return err
-		}
+	if err := fill(c, keys, func(int) User { return makeUser(1) }); err != nil {
+		return err
 	}
 	r := mixedReport{}
 	times := make([][]time.Duration, o.Workers)

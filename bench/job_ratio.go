@@ -25,38 +25,27 @@ import (
 // that a number of entries can be turned into a budget.
 const ratioEntryBytes = 1024
 
+// What a complete run is held to, so that it ends within minutes.
+const (
+	ratioAccesses = 500_000 // of each trace, from its beginning
+	ratioRounds   = 3
+	ratioParallel = 2 // replays at a time
+)
+
 // hitRatios replays traces against caches of growing capacity.
 func hitRatios(b *bench) error {
-	traces := []trace{zipfTrace(0.9, b.scale(1_000_000)), zipfTrace(1.1, b.scale(1_000_000))}
-	found, err := readTraces(b.traces, b.scale(2_000_000))
+	most := b.scale(ratioAccesses)
+	found, err := readTraces(b.traces, most)
 	if err != nil {
 		return err
 	}
-	traces = append(traces, found...)
-	for _, tr := range traces {
-		t := &table{
-			name: "HitRatio", title: "Hit ratio: " + tr.name,
-			about:   fmt.Sprintf("%d accesses to %d keys by one goroutine; a miss is a Set. Capacity in entries; Tandem's budget is what so many entries take by its own count.", len(tr.keys), tr.distinct()),
-			columns: []string{"%"}, base: "ristretto", better: "more",
+	for _, tr := range slices.Concat([]trace{zipfTrace(0.9, most), zipfTrace(1.1, most)}, found) {
+		if err := tr.measure(b); err != nil {
+			return err
 		}
-		var all []contender
-		for _, share := range []float64{0.001, 0.01, 0.05, 0.1, 0.25} {
-			capacity := int(share * float64(tr.distinct()))
-			if capacity < 64 {
-				continue
-			}
-			for _, name := range []string{"ristretto", "tandem", "otter", "theine", "golang-lru"} {
-				all = append(all, contender{
-					peer: name, params: fmt.Sprintf("trace=%s/capacity=%d", tr.name, capacity),
-					round: func() (sample, error) { return tr.ratio(name, capacity) },
-				})
-			}
-		}
-		once := *b
-		once.rounds = min(b.rounds, 3)
-		err := t.run(&once, all)
-		b.tables = once.tables
-		if err != nil {
+	}
+	for _, name := range b.earlierTraces() {
+		if err := (&trace{name: name}).measure(b); err != nil {
 			return err
 		}
 	}
@@ -68,18 +57,74 @@ func hitRatios(b *bench) error {
 	return nil
 }
 
+func ratioPeers() []string { return []string{"ristretto", "tandem", "otter", "theine", "golang-lru"} }
+
+func ratioParams(name string, capacity int) string {
+	return fmt.Sprintf("trace=%s/capacity=%d", name, capacity)
+}
+
+// measure makes the table of a trace. One that an earlier run has replayed to the end
+// is taken as it was; rounds of two lengths must not be mixed.
+func (t *trace) measure(b *bench) error {
+	tab := &table{
+		name: "HitRatio", title: "Hit ratio: " + t.name, parallel: ratioParallel,
+		columns: []string{"%"}, base: "ristretto", better: "more",
+	}
+	once := *b
+	once.rounds = min(b.rounds, ratioRounds)
+	capacities, rounds := b.earlierCapacities(t.name)
+	if capacities != nil {
+		once.rounds = rounds
+	} else {
+		once.earlier = nil
+		for _, share := range []float64{0.01, 0.05, 0.25} {
+			if c := int(share * float64(t.distinct())); c >= 64 {
+				capacities = append(capacities, c)
+			}
+		}
+	}
+	var all []contender
+	for _, capacity := range capacities {
+		for _, name := range ratioPeers() {
+			all = append(all, contender{
+				peer: name, params: ratioParams(t.name, capacity),
+				round: func() (sample, error) { return t.ratio(name, capacity) },
+			})
+		}
+	}
+	if err := tab.measure(&once, all); err != nil {
+		return err
+	}
+	b.measured = once.measured
+	accesses, keys := 0.0, ""
+	if len(tab.rows) > 0 {
+		accesses = tab.rows[0].value("ops")
+		if n := tab.rows[0].value("keys"); n > 0 {
+			keys = fmt.Sprintf(" to %.0f keys", n)
+		}
+	}
+	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %d replays at a time; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count.",
+		accesses, keys, ratioParallel, once.rounds)
+	tab.done(b)
+	return nil
+}
+
 // trace is a sequence of accesses.
 type trace struct {
 	name string
 	keys []string
+	seen int // different keys
 }
 
 func (t *trace) distinct() int {
-	seen := map[string]struct{}{}
-	for _, k := range t.keys {
-		seen[k] = struct{}{}
+	if t.seen == 0 {
+		seen := map[string]struct{}{}
+		for _, k := range t.keys {
+			seen[k] = struct{}{}
+		}
+		t.seen = len(seen)
 	}
-	return len(seen)
+	return t.seen
 }
 
 // zipfTrace draws by inverse weights, since math/rand's Zipf wants an exponent
@@ -125,7 +170,7 @@ func (t *trace) ratio(name string, capacity int) (s sample, err error) {
 			return nil, err
 		}
 	}
-	return ratioSample(hits, len(t.keys)), nil
+	return t.sample(hits), nil
 }
 
 // tandemRatio counts hits of the memory alone; behind it stands the in-process
@@ -148,7 +193,7 @@ func (t *trace) tandemRatio(capacity int) (s sample, err error) {
 		}
 	}
 	stats := c.(interface{ Stats() tier.Stats }).Stats()
-	return ratioSample(int(stats.HitsL1), len(t.keys)), nil
+	return t.sample(int(stats.HitsL1)), nil
 }
 
 // tandemEntry is what one entry takes of a budget: measured, since the overhead is
@@ -171,8 +216,9 @@ func tandemEntry() int64 {
 	return s.Bytes / s.Entries
 }
 
-func ratioSample(hits, of int) sample {
-	return sample{"ops": float64(of), "%": 100 * float64(hits) / float64(of)}
+func (t *trace) sample(hits int) sample {
+	n := float64(len(t.keys))
+	return sample{"ops": n, "%": 100 * float64(hits) / n, "keys": float64(t.seen)}
 }
 
 // readTraces reads what it knows from a directory: text of ARC (first block, number
@@ -200,7 +246,7 @@ func readTraces(dir string, most int) (all []trace, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		all = append(all, trace{name, keys})
+		all = append(all, trace{name: name, keys: keys})
 	}
 	return all, nil
 }

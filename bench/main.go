@@ -24,7 +24,9 @@ type bench struct {
 	dir    string        // where results go
 	readme string        // that shows them
 
-	earlier map[string][]sample // rounds that are not measured again
+	earlier  map[string][]sample // rounds that are not measured again
+	origin   *origin             // of those, nil if it is not known
+	measured int                 // rounds that were
 
 	out    io.Writer
 	raw    *os.File
@@ -86,6 +88,9 @@ func run() (err error) {
 		if b.earlier, err = readRaw(*from); err != nil {
 			return fmt.Errorf("-from: %w", err)
 		}
+		if b.origin, err = readOrigin(*from); err != nil {
+			return fmt.Errorf("-from: %w", err)
+		}
 	}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return err
@@ -105,9 +110,11 @@ func run() (err error) {
 			continue
 		}
 		ran++
+		begun := time.Now()
 		if err := j.run(b); err != nil {
 			return fmt.Errorf("%s: %w", j.name, err)
 		}
+		fmt.Fprintf(b.out, "\n%s took %.0f s\n", j.name, time.Since(begun).Seconds())
 	}
 	if ran == 0 {
 		return fmt.Errorf("-only %q matches no job", *only)
@@ -116,15 +123,52 @@ func run() (err error) {
 		fmt.Fprintf(b.out, "\nsmoke: %d tables in %.0f s\n", len(b.tables), time.Since(b.begun).Seconds())
 		return nil
 	}
-	args := strings.Join(os.Args[1:], " ")
-	if err := errors.Join(b.report(args), b.plots()); err != nil || ran < len(jobs()) || b.readme == "" {
+	o := b.from(os.Args[1:])
+	if err := errors.Join(o.write(b.raw), b.report(o), b.plots()); err != nil || ran < len(jobs()) || b.readme == "" {
 		return err
 	}
-	return b.show(args)
+	return b.show(o)
+}
+
+// from says where the figures are from: the earlier run, if nothing was measured.
+func (b *bench) from(args []string) origin {
+	if b.measured == 0 && b.origin != nil {
+		return *b.origin
+	}
+	return origin{
+		Date:    b.begun.UTC().Format("2006-01-02"),
+		Command: strings.TrimSpace("make bench " + withoutPaths(args)),
+		Machine: fmt.Sprintf("%d × %s, %s/%s, %s, Redis %s on the same machine",
+			runtime.NumCPU(), cpuModel(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.redis.version()),
+		Rounds:   fmt.Sprintf("%d rounds of %v", b.rounds, b.length),
+		Versions: strings.Join(versions(), ", "),
+	}
+}
+
+// withoutPaths joins arguments as the variable BENCH of make takes them. Of paths
+// only the last element matters to others.
+func withoutPaths(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	short := make([]string, len(args))
+	for i, a := range args {
+		flag, value, ok := strings.Cut(a, "=")
+		if !ok {
+			flag, value = "", a
+		} else {
+			flag += "="
+		}
+		if strings.ContainsRune(value, filepath.Separator) {
+			value = filepath.Base(value)
+		}
+		short[i] = flag + value
+	}
+	return fmt.Sprintf("BENCH=%q", strings.Join(short, " "))
 }
 
 // show puts the main results into the README.
-func (b *bench) show(args string) error {
+func (b *bench) show(o origin) error {
 	readme, err := filepath.Abs(b.readme)
 	if err != nil {
 		return err
@@ -137,7 +181,7 @@ func (b *bench) show(args string) error {
 	if err != nil {
 		return err
 	}
-	return writeReadme(b.readme, b.summary(args, filepath.ToSlash(results)))
+	return writeReadme(b.readme, b.summary(o, filepath.ToSlash(results)))
 }
 
 // scale makes counts small for a smoke run.

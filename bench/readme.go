@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
+	"path"
 	"strings"
 )
 
@@ -43,12 +43,11 @@ func headlines() []headline {
 
 // summary is what the README shows: where the figures are from, the main table and
 // a plot.
-func (b *bench) summary(args, results string) string {
+func (b *bench) summary(o origin, results string) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "Measured on %s on %d × %s (%s/%s), %s, Redis %s on the same machine, by `make bench`%s; medians of %d rounds in which all take turns, "+
-		"in brackets how many times Tandem's figure. More tables, spreads and versions: [%s/REPORT.md](%s/REPORT.md).\n\n",
-		b.begun.UTC().Format("2006-01-02"), runtime.NumCPU(), cpuModel(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.redis.version(),
-		withArgs(args), b.rounds, results, results)
+	fmt.Fprintf(&w, "Measured on %s on %s, by `%s`; medians of %s in which all take turns, in brackets how many times Tandem's figure. "+
+		"More tables, spreads and versions: [REPORT.md](%s/REPORT.md); what was tried, and what is missed: [NOTES.md](%s/NOTES.md).\n\n",
+		o.Date, o.Machine, o.Command, o.Rounds, results, path.Dir(results))
 	rows := [][]string{{"what", "Tandem", "others"}}
 	for _, h := range headlines() {
 		if row := b.headlineRow(h); row != nil {
@@ -57,15 +56,8 @@ func (b *bench) summary(args, results string) string {
 	}
 	writeTable(&w, rows)
 	fmt.Fprintf(&w, "\n![L2 hits a second over goroutines](%s/l2-throughput.svg)\n\n", results)
-	fmt.Fprintf(&w, "Versions: %s.\n", strings.Join(versions(), ", "))
+	fmt.Fprintf(&w, "Versions: %s.\n", o.Versions)
 	return w.String()
-}
-
-func withArgs(args string) string {
-	if args == "" {
-		return ""
-	}
-	return " (" + args + ")"
 }
 
 // headlineRow is nil if the job was not run.

@@ -4,21 +4,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 )
 
+// runLength is what a complete run takes on two processors.
+const runLength = "20 minutes"
+
 // report writes what was measured, and on what.
-func (b *bench) report(args string) error {
+func (b *bench) report(o origin) error {
 	var w strings.Builder
 	fmt.Fprintf(&w, "# Benchmarks\n\n")
-	fmt.Fprintf(&w, "Made by `make bench` (`go run . %s` in `bench/`) on %s.\n\n", args, b.begun.UTC().Format("2006-01-02"))
-	fmt.Fprintf(&w, "Machine: %d × %s, %s/%s, %s, Redis %s on the same machine.\n\n",
-		runtime.NumCPU(), cpuModel(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.redis.version())
-	fmt.Fprintf(&w, "Figures are medians of %d rounds of %v, in which the peers take turns; ± is half the distance between the quartiles. "+
-		"Compare within a table: absolute times drift with the machine. The raw rounds, for benchstat, are in `raw.txt`.\n\n", b.rounds, b.length)
-	fmt.Fprintf(&w, "Versions: %s.\n\n", strings.Join(versions(), ", "))
+	fmt.Fprintf(&w, "Made by `%s` on %s.\n\nMachine: %s.\n\n", o.Command, o.Date, o.Machine)
+	fmt.Fprintf(&w, "Figures are medians of %s, in which the peers take turns, where a table does not say otherwise; "+
+		"± is half the distance between the quartiles. Garbage is collected before a round, unless there is next to none. "+
+		"Compare within a table: absolute times drift with the machine. The raw rounds, for benchstat, are in `raw.txt`.\n\n", o.Rounds)
+	fmt.Fprintf(&w, "Limited, so that a run ends within %s: the values of a kind are resident in all peers at once, not those of all kinds; "+
+		"of a trace the first %d accesses are replayed, at three capacities, in %d rounds; memory is measured once.\n\n",
+		runLength, ratioAccesses, ratioRounds)
+	fmt.Fprintf(&w, "Versions: %s.\n\n", o.Versions)
 	fmt.Fprintf(&w, "Not in these tables: rueidisaside, whose module could not be resolved; peers without the feature that a table is about.\n")
 	for _, t := range b.tables {
 		fmt.Fprintf(&w, "\n## %s\n\n%s\n\n", t.title, t.about)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -11,7 +13,10 @@ import (
 type contender struct {
 	peer   string
 	params string // "value=user/dist=zipf", as benchstat writes it
-	round  func() (sample, error)
+	// open, if not nil, prepares for the rounds, before the first of any contender;
+	// it is called for each job of a peer, and not if no round is to be run.
+	open  func() error
+	round func() (sample, error)
 }
 
 // table is a job and what the contenders came to.
@@ -22,12 +27,16 @@ type table struct {
 	columns []string // units to show, the first is the one that ratios are of
 	base    string   // the peer that others are compared with
 	better  string   // "less" or "more" of the first column
-	rows    []row
+	// parallel is how many rounds run at a time, 1 if it is 0: more only where time
+	// is not what is measured.
+	parallel int
+	rows     []row
 }
 
 type row struct {
 	contender
 	samples []sample
+	earlier int // samples of an earlier run
 }
 
 // value is the median of one unit.
@@ -43,31 +52,84 @@ func (r *row) all(unit string) []float64 {
 	return v
 }
 
-// run runs every contender in rounds, in an order that rotates.
+// run measures the contenders and prints what they came to.
 func (t *table) run(b *bench, contenders []contender) error {
-	for _, c := range contenders {
-		t.rows = append(t.rows, row{contender: c})
+	if err := t.measure(b, contenders); err != nil {
+		return err
 	}
-	for round := range b.rounds {
-		for i := range t.rows {
-			r := &t.rows[(i+round)%len(t.rows)]
-			s, known := b.known(t.fullName(r))
-			if !known {
-				var err error
-				if s, err = r.round(); err != nil {
-					return fmt.Errorf("%s: %s: %w", t.fullName(r), r.peer, err)
+	t.done(b)
+	return nil
+}
+
+// measure adds contenders to the table. It runs each in rounds, in an order that
+// rotates, unless an earlier run has its rounds.
+func (t *table) measure(b *bench, contenders []contender) error {
+	rows := make([]*row, len(contenders))
+	for i, c := range contenders {
+		rows[i] = &row{contender: c}
+		r := rows[i]
+		r.samples = b.known(t.fullName(r))
+		r.earlier = len(r.samples)
+		if c.open != nil && r.earlier < b.rounds {
+			if err := c.open(); err != nil {
+				return fmt.Errorf("%s: %s: %w", t.name, c.peer, err)
+			}
+		}
+	}
+	turns := make(chan *row)
+	errs := make([]error, max(t.parallel, 1))
+	var mu sync.Mutex // guards rows and what is written
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Go(func() {
+			for r := range turns {
+				if errs[w] == nil {
+					errs[w] = t.turn(b, r, &mu)
 				}
 			}
-			r.samples = append(r.samples, s)
-			b.progress("%s %d/%d: %s %s", t.name, round+1, b.rounds, r.peer, r.params)
+		})
+	}
+	for _, r := range rows {
+		for _, s := range r.samples {
 			t.raw(b.raw, r, s)
 		}
 	}
+	for round := range b.rounds {
+		for i := range rows {
+			if r := rows[(i+round)%len(rows)]; round >= r.earlier {
+				turns <- r
+			}
+		}
+	}
+	close(turns)
+	wg.Wait()
+	for _, r := range rows {
+		t.rows = append(t.rows, *r)
+	}
+	return errors.Join(errs...)
+}
+
+// turn runs a round.
+func (t *table) turn(b *bench, r *row, mu *sync.Mutex) error {
+	s, err := r.round()
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", t.fullName(r), r.peer, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	r.samples = append(r.samples, s)
+	b.measured++
+	b.progress("%s %d/%d: %s %s", t.name, len(r.samples), b.rounds, r.peer, r.params)
+	t.raw(b.raw, r, s)
+	return nil
+}
+
+// done prints the table.
+func (t *table) done(b *bench) {
 	b.tables = append(b.tables, t)
 	b.progress("")
 	fmt.Fprintf(b.out, "\n%s\n\n", t.title)
 	t.print(b.out)
-	return nil
 }
 
 func (t *table) fullName(r *row) string {
