@@ -244,30 +244,41 @@ func TestCluster_prefixOfAKeyThatMoves(t *testing.T) {
 	})
 	t.Cleanup(func() { _ = client.Close() })
 	c := cache(t, open(t, tier.Config{Redis: client, Strict: true, Timeout: 20 * time.Second}), tier.Options[row]{})
-	require.NoError(t, c.Set(t.Context(), "p:1", row{Key: "p:1"}, 0))
-	from := cl.Owner("tandem:row:p:1")
-	to := cl.Nodes()[0]
-	if to == from {
-		to = cl.Nodes()[1]
+	for _, tc := range []struct {
+		name         string
+		before, move func(slot int, to *redistest.Server)
+	}{
+		{"with its slot", func(int, *redistest.Server) {}, cl.MoveSlot},
+		{"in a slot that stays open", cl.OpenSlot, cl.MigrateKeys},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			require.NoError(t, c.Set(t.Context(), "p:1", row{Key: "p:1"}, 0))
+			from, slot := cl.Owner("tandem:row:p:1"), cl.Slot("tandem:row:p:1")
+			to := cl.Nodes()[0]
+			if to == from {
+				to = cl.Nodes()[1]
+			}
+			tc.before(slot, to)
+			held := ways[from.Addr()].Hold(redistest.Named("scan"))
+			type result struct {
+				n   int
+				err error
+			}
+			done := make(chan result)
+			scanned := to.Calls("scan")
+			go func() {
+				n, err := c.DeletePrefix(context.Background(), "p")
+				done <- result{n, err}
+			}()
+			held.Wait()
+			await(t, "the other master to be scanned", 10*time.Second, func() bool { return to.Calls("scan") > scanned })
+			tc.move(slot, to)
+			held.Release()
+			r := <-done
+			require.NoError(t, r.err)
+			assert.Equal(t, 1, r.n)
+			mustMiss(t, c, "p:1")
+			assert.Empty(t, to.Do("cluster", "getkeysinslot", slot, 1), "it is there, whoever is asked for it")
+		})
 	}
-	held := ways[from.Addr()].Hold(redistest.Named("scan"))
-	type result struct {
-		n   int
-		err error
-	}
-	done := make(chan result)
-	scanned := to.Calls("scan")
-	go func() {
-		n, err := c.DeletePrefix(context.Background(), "p")
-		done <- result{n, err}
-	}()
-	held.Wait()
-	await(t, "the other master to be scanned", 10*time.Second, func() bool { return to.Calls("scan") > scanned })
-	cl.MoveSlot(cl.Slot("tandem:row:p:1"), to)
-	held.Release()
-	r := <-done
-	require.NoError(t, r.err)
-	assert.Equal(t, 1, r.n)
-	assert.EqualValues(t, 0, to.Do("exists", "tandem:row:p:1"))
-	mustMiss(t, c, "p:1")
 }

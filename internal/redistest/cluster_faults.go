@@ -61,19 +61,8 @@ func (c *Cluster) MoveSlot(slot int, to *Server) {
 	if from == to {
 		return
 	}
-	to.Do("cluster", "setslot", slot, "importing", from.id())
-	from.Do("cluster", "setslot", slot, "migrating", to.id())
-	for {
-		keys, _ := from.Do("cluster", "getkeysinslot", slot, 100).([]any)
-		if len(keys) == 0 {
-			break
-		}
-		args := []any{"migrate", "127.0.0.1", to.port.number, "", 0, deadline.Milliseconds()}
-		if c.cfg.password != "" {
-			args = append(args, "auth", c.cfg.password)
-		}
-		from.Do(append(append(args, "keys"), keys...)...)
-	}
+	c.OpenSlot(slot, to)
+	c.MigrateKeys(slot, to)
 	// The new owner first: in the other order there would be none for a moment.
 	to.Do("cluster", "setslot", slot, "node", to.id())
 	from.Do("cluster", "setslot", slot, "node", to.id())
@@ -84,6 +73,33 @@ func (c *Cluster) MoveSlot(slot int, to *Server) {
 		}
 		return err
 	})
+}
+
+// OpenSlot begins the move of a slot to another master. Its owner stays who it was.
+func (c *Cluster) OpenSlot(slot int, to *Server) {
+	c.t.Helper()
+	from, err := c.owner(slot)
+	to.must(err)
+	to.Do("cluster", "setslot", slot, "importing", from.id())
+	from.Do("cluster", "setslot", slot, "migrating", to.id())
+}
+
+// MigrateKeys moves the keys of a slot that was opened.
+func (c *Cluster) MigrateKeys(slot int, to *Server) {
+	c.t.Helper()
+	from, err := c.owner(slot)
+	to.must(err)
+	for {
+		keys, _ := from.Do("cluster", "getkeysinslot", slot, 100).([]any)
+		if len(keys) == 0 {
+			return
+		}
+		args := []any{"migrate", "127.0.0.1", to.port.number, "", 0, deadline.Milliseconds()}
+		if c.cfg.password != "" {
+			args = append(args, "auth", c.cfg.password)
+		}
+		from.Do(append(append(args, "keys"), keys...)...)
+	}
 }
 
 // KillMaster kills the master of key and returns it. It does not wait: see
