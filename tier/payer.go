@@ -13,11 +13,13 @@ import (
 
 const (
 	// payEvery is the pause between two passes over what could not be paid. It
-	// doubles up to payMost, or payWide for debts that take a scan of Redis: that
-	// a server is back is told by the store, and ends the pause.
+	// doubles up to payMost, or payRatio times what the last pass took, payWide at
+	// most, for debts that take a scan of Redis: that a server is back is told by
+	// the store, and ends the pause.
 	payEvery = 250 * time.Millisecond
 	payMost  = time.Second
 	payWide  = 8 * time.Second
+	payRatio = 20
 	// payBatch is how many debts are on their way before the next are looked at,
 	// and payWorkers how many at once.
 	payBatch   = 512
@@ -111,13 +113,21 @@ func (l *lane) run() {
 			pause = payEvery
 		case <-again:
 		}
+		begun := time.Now()
 		if l.pass() {
 			pause = payEvery
 		} else {
-			pause = min(2*pause, l.most)
+			pause = min(2*pause, l.rest(time.Since(begun)))
 		}
 		signal(l.payer.paid)
 	}
+}
+
+// rest is the longest pause after a pass that paid nothing and took so long. One
+// that was refused at once, by a server that takes no writes, need not wait as
+// long as one that scanned Redis in vain.
+func (l *lane) rest(took time.Duration) time.Duration {
+	return min(max(payRatio*took, payMost), l.most)
 }
 
 // pass tries every debt of the lane once and reports whether some were paid. One
