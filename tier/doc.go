@@ -266,7 +266,7 @@
 //	FailOpen                        TestFailOpen_stopped, TestFailOpen_stampedeWithoutRedisLoadsOnce
 //	OneLoad                         TestOneLoad_acrossNodes, TestCache_GetOrSet_collapsesAStampede
 //	Untrusted                       TestUntrusted_foreignBytesUnderAKey, TestUntrusted_garbageOnTheChannel, TestUntrusted_hostilePublisher
-//	Redis refuses or is down        TestFailOpen_stopped, TestOpen_withoutRedisAttachesLater, TestCluster_masterReplaced, TestCluster_masterOfTheVersionAway
+//	Redis refuses or is down        TestFailOpen_stopped, TestFailOpen_everyRefusal, TestOpen_withoutRedisAttachesLater, TestCluster_masterReplaced, TestCluster_masterOfTheVersionAway
 //	Redis hangs                     TestFailOpen_frozen
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
