@@ -1,9 +1,11 @@
 package redistest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -116,6 +118,12 @@ func (c *Cluster) KillMaster(key string) *Server {
 // frozen it is not asked.
 func (c *Cluster) AwaitTakeover(key string, old *Server) *Server {
 	c.t.Helper()
+	return c.awaitTakeover(key, old, func() error { return nil })
+}
+
+// awaitTakeover calls again as long as old is the master.
+func (c *Cluster) awaitTakeover(key string, old *Server, again func() error) *Server {
+	c.t.Helper()
 	var owner *Server
 	slot := c.Slot(key)
 	await(c.t, "takeover of "+key, func() (err error) {
@@ -123,12 +131,16 @@ func (c *Cluster) AwaitTakeover(key string, old *Server) *Server {
 			return err
 		}
 		if owner == old {
-			return errors.New("still " + old.Addr())
+			return cmp.Or(again(), errors.New("still "+old.Addr()))
 		}
 		return owner.clusterOK(len(c.nodes))
 	})
 	return owner
 }
+
+// manualFailover is how long an attempt at a CLUSTER FAILOVER may take, and a bit:
+// CLUSTER_MF_TIMEOUT of Redis' cluster.h.
+const manualFailover = 6 * time.Second
 
 // Failover lets a replica of the master of key take over in good order (CLUSTER
 // FAILOVER: nothing is lost, the old master stays as a replica), waits until
@@ -141,8 +153,16 @@ func (c *Cluster) Failover(key string) *Server {
 		if info["role"] == "slave" && info["master_port"] == old.portText() {
 			// A master ignores the request of a replica that it does not know.
 			await(c.t, "replica known", func() error { return old.knowsReplica(node) })
-			node.Do("cluster", "failover")
-			return c.AwaitTakeover(key, old)
+			var asked time.Time
+			return c.awaitTakeover(key, old, func() (err error) {
+				// Soon after another failover a vote may be refused, by a master that
+				// has not heard of it: the attempt is given up after five seconds.
+				if time.Since(asked) > manualFailover {
+					_, err = node.do("cluster", "failover")
+					asked = time.Now()
+				}
+				return err
+			})
 		}
 	}
 	c.t.Fatalf("redistest: the master of %q, %s, has no replica: use WithReplicas", key, old.Addr())
