@@ -48,15 +48,15 @@ type guard struct {
 	bars       *bars
 	woken      chan struct{} // one slot: there are bars, or something to note
 
-	restarts atomic.Uint64
 	// stale says that what is heard may have been published before the last
-	// restart: the subscription has not been confirmed since.
+	// restart: no link that was begun since has been confirmed.
 	stale atomic.Bool
 	// tagged says that this node has invalidated a tag.
 	tagged atomic.Bool
 
 	mu     sync.Mutex // guards what follows
 	sub    invalidation.Subscription
+	links  uint64 // begun when the last restart was told; those may lead to the server of before
 	last   l2.Restart
 	noting []l2.Restart    // to be noted once nothing is owed
 	losses map[string]loss // by cache
@@ -95,10 +95,12 @@ func (g *guard) watch(sub invalidation.Subscription) {
 func (g *guard) restarted(r l2.Restart) {
 	n := g.node
 	g.mu.Lock()
-	g.restarts.Add(1)
 	g.stale.Store(true)
 	g.last = r
 	sub := g.sub
+	if sub != nil {
+		g.links = sub.Stats().Links
+	}
 	g.mu.Unlock()
 	n.tracking.renew()
 
@@ -130,8 +132,9 @@ func (g *guard) restarted(r l2.Restart) {
 	g.mu.Unlock()
 	n.payer.wake()
 	signal(g.woken)
-	if sub != nil && sub.Stats().Confirmed {
-		// The link may stand to the server of before, and go on answering.
+	if sub != nil {
+		// The link may stand to the server of before, or be about to, and go on
+		// answering.
 		sub.Renew()
 	}
 }
@@ -254,20 +257,25 @@ func (g *guard) received(msg *invalidation.Message) {
 	signal(g.woken)
 }
 
-// subscribed is called when a subscription is confirmed: what is heard from now
-// on was published after the last restart.
-func (g *guard) subscribed() { g.stale.Store(false) }
+// subscribed is called when a subscription is confirmed. What is heard over
+// a link that was begun after the last restart was published after it.
+func (g *guard) subscribed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sub == nil || g.sub.Stats().Links > g.links {
+		g.stale.Store(false)
+	}
+}
 
 // attempt is an own invalidation under way.
 type attempt struct {
-	item     ringItem
-	number   uint64 // in the ring
-	restarts uint64 // that had been when it began
+	item   ringItem
+	number uint64 // in the ring
 }
 
 // begin remembers an own invalidation that is about to be sent.
 func (g *guard) begin(msg *invalidation.Message) attempt {
-	a := attempt{item: itemOf(msg, time.Time{}), restarts: g.restarts.Load()}
+	a := attempt{item: itemOf(msg, time.Time{})}
 	if msg.Kind == invalidation.KindTags {
 		g.tagged.Store(true)
 	}
@@ -279,13 +287,16 @@ func (g *guard) begin(msg *invalidation.Message) attempt {
 
 // end takes note of how an own invalidation ended. One that Redis did not
 // confirm is owed by its caller.
+//
+// A confirmed one lifts bars although a restart may have come between: then it
+// was under way, and is a debt of this node.
 func (g *guard) end(a *attempt, confirmed bool) {
 	now := time.Now()
 	if mutant.On(mutant.LateRing) {
 		a.number = g.own.enter(a.item, now)
 	}
 	g.own.settle(a.number, confirmed, now)
-	if confirmed && a.restarts == g.restarts.Load() {
+	if confirmed {
 		g.bars.lift(&a.item)
 	}
 }

@@ -67,3 +67,37 @@ func TestRing_since(t *testing.T) {
 	_, complete = names(r, time.Time{})
 	assert.False(t, complete)
 }
+
+// fakeLink is a subscription of which only the number of links is known.
+type fakeLink struct {
+	invalidation.Subscription
+	links, renewed uint64
+}
+
+func (f *fakeLink) Stats() invalidation.SubscriptionStats {
+	return invalidation.SubscriptionStats{Links: f.links}
+}
+func (f *fakeLink) Renew() { f.renewed++ }
+
+// A link that was being made when a restart was told may lead to the server of
+// before. It is cut, and what still comes over it lifts no bar: it may be lost with
+// that server.
+func TestGuard_believesOnlyLinksSinceTheRestart(t *testing.T) {
+	n, err := Open(t.Context(), Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	link := &fakeLink{links: 1}
+	n.guard.watch(link)
+	said := invalidation.Message{Kind: invalidation.KindKeys, Node: invalidation.NewNodeID(), Cache: "c", Keys: []string{"1"}}
+
+	n.guard.restarted(l2.Restart{Intact: time.Now()})
+	assert.EqualValues(t, 1, link.renewed, "the link that is being made goes on")
+	n.guard.subscribed()
+	n.guard.received(&said)
+	assert.True(t, n.owes("c", "1"), "what came over the link of before is served")
+
+	link.links++
+	n.guard.subscribed()
+	n.guard.received(&said)
+	assert.False(t, n.owes("c", "1"), "its origin has issued it again")
+}
