@@ -6,18 +6,19 @@ func (w *world) background(s0 *state, i int, out []next) []next {
 	add := func(what string, s state) {
 		out = append(out, next{label: w.label("node %d: %s", i, what), state: s})
 	}
-	if n0.queued > 0 {
+	if n0.queued > 0 && n0.guard.hand == (message{}) {
 		s := *s0
 		add("handles a message", w.handle(s, i))
 	}
-	if n0.cut && n0.queued < maxMsgs {
+	if n0.cut && !w.deaf(i) && w.contact(s0, i) {
 		s := *s0
 		n := &s.nodes[i]
 		n.cut = false
+		n.queue, n.queued = [maxMsgs]message{}, 0 // what the link before had left
 		// What the other had sent meanwhile is lost, and counts as seen: the epoch says
 		// that something may be missing.
 		n.seen = s.nodes[1-i].sent
-		n.push(message{kind: subscribed})
+		n.push(message{kind: subscribed, cache: n.guard.server}) // known when it was made
 		add("is subscribed again", s)
 	}
 	if w.Time > 0 && w.Warm && w.reads(i) && !n0.cut && n0.queued < maxMsgs && n0.heard < s0.clock && !w.pinging(n0) {
@@ -32,11 +33,7 @@ func (w *world) background(s0 *state, i int, out []next) []next {
 		n.shown.trust++
 		add("hears a beat that counts more messages than came", s)
 	}
-	if n0.server != s0.server {
-		s := *s0
-		w.meet(&s, &s.nodes[i])
-		add("looks at the server: it is another", s)
-	}
+	out = w.guards(s0, i, out)
 	return w.pay(s0, i, out)
 }
 
@@ -49,6 +46,19 @@ func (w *world) reads(i int) bool {
 		}
 	}
 	return false
+}
+
+// deaf reports whether it makes no difference what the node hears.
+func (w *world) deaf(i int) bool { return w.Faults.failover > 0 && !w.reads(i) }
+
+// idle reports whether it makes no difference what the node knows.
+func (w *world) idle(i int) bool {
+	for _, o := range w.Ops {
+		if o.On == i {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *world) pinging(n *node) bool {
@@ -76,6 +86,9 @@ func (w *world) handle(s state, i int) state {
 		if !w.off.NoTrustMove {
 			n.shown.trust++
 		}
+		if m.cache == n.guard.server || w.off.AnyLinkIsNew {
+			n.guard.stale = false
+		}
 		return s
 	case ping:
 		n.heard = max(n.heard, m.seq)
@@ -89,18 +102,20 @@ func (w *world) handle(s state, i int) state {
 		n.seen = max(n.seen, m.seq)
 		if m.kind == keys {
 			n.move()
-			n.received = true
-			n.barred = false // its origin has sent it again
 		} else {
 			w.adopt(n, m.cache)
 			n.shown.void++
 		}
-		n.promised = max(n.promised, m.version)
+		if w.Faults.failover > 0 {
+			n.guard.hand = m // the promise holds when the guard has seen it
+		} else {
+			n.promised = max(n.promised, m.version)
+		}
 	}
 	return s
 }
 
-// pay replays what is owed, and ends a bar whose origin stays silent.
+// pay replays what is owed.
 func (w *world) pay(s0 *state, i int, out []next) []next {
 	n0 := &s0.nodes[i]
 	add := func(what string, s state) {
@@ -108,8 +123,7 @@ func (w *world) pay(s0 *state, i int, out []next) []next {
 	}
 	if n0.owed && !n0.paying && (!n0.owedUntil || !s0.late.set || w.off.NoDeadline) {
 		s := *s0
-		w.meet(&s, &s.nodes[i])
-		if s.publish(i, message{kind: keys, version: n0.promised}, w) {
+		if w.contact(&s, i) && s.publish(i, message{kind: keys, version: n0.promised}, w) {
 			if w.off.ReplaySets {
 				w.set(&s.record, int8(n0.promised), s.cache)
 			} else {
@@ -117,6 +131,7 @@ func (w *world) pay(s0 *state, i int, out []next) []next {
 			}
 			s.executed(n0.promised)
 			s.nodes[i].paying = true
+			s.nodes[i].guard.paid = inRing
 			add("replays what it owes", s)
 		}
 	}
@@ -124,22 +139,9 @@ func (w *world) pay(s0 *state, i int, out []next) []next {
 		s := *s0
 		n := &s.nodes[i]
 		n.move()
+		n.guard.payment()
 		n.owed, n.paying, n.owedUntil = false, false, false
 		add("moves the stamp, owes nothing more", s)
-	}
-	if n0.barred {
-		// Its origin is dead, or has nothing to say: this node deletes the key itself.
-		origin := 1 - i
-		if s0.dead[origin] || s0.nodes[origin].server == s0.server && !s0.nodes[origin].owed && s0.nodes[i].queued == 0 {
-			s := *s0
-			if s.publish(i, message{kind: keys, version: n0.promised}, w) {
-				w.remove(&s.record)
-				n := &s.nodes[i]
-				n.move()
-				n.barred = false
-				add("deletes a barred key itself", s)
-			}
-		}
 	}
 	return out
 }
@@ -213,19 +215,22 @@ func (w *world) outside(s0 *state, out []next) []next {
 
 // replicas lets the replica follow, or take over without what it lacks.
 func (w *world) replicas(s0 *state, out []next) []next {
-	if s0.replica != s0.record {
+	if s0.replica != s0.data {
 		s := *s0
-		s.replica = s.record
+		s.replica = s.data
 		out = append(out, next{label: "the replica catches up", state: s})
 	}
 	s := *s0
 	s.budget.failover--
-	s.record = s.replica
+	s.data = s.replica
 	s.server++
-	s.replica = record{version: none}
-	for i := range s.nodes { // connections to the old server end
+	for i := range s.nodes {
+		// Nobody publishes to the links to the old server any more; what it had sent
+		// over them may still be read.
 		s.nodes[i].cut = true
-		s.nodes[i].queue, s.nodes[i].queued = [maxMsgs]message{}, 0
+		if w.idle(i) {
+			s.nodes[i].guard.server = s.server
+		}
 	}
 	return append(out, next{label: "FAULT: the replica takes over", state: s})
 }

@@ -48,7 +48,7 @@ func (e *explorer) run(most int) Result {
 					continue
 				}
 				e.parents[there] = here
-				if e.w.settled(&n.state) && e.w.atRest(&n.state) != "" {
+				if e.w.wrong(&n.state) != "" {
 					return e.told(there, n.state, false)
 				}
 				after = append(after, n.state)
@@ -84,7 +84,7 @@ func (e *explorer) told(last uint64, bad state, breaking bool) Result {
 		}
 	}
 	if !breaking {
-		r.Broken = e.w.atRest(&s)
+		r.Broken = e.w.wrong(&s)
 		return r
 	}
 	for _, n := range e.w.steps(&s) {

@@ -34,13 +34,8 @@ func (w *world) normal(s state) state {
 				}
 			}
 		}
-		if w.Faults.failover == 0 {
-			n.recent, n.received = false, false
-		}
 	}
-	if w.Faults.failover == 0 {
-		s.replica = record{}
-	}
+	w.normalGuard(&s)
 	if w.Time == 0 {
 		s.when = [4]uint8{}
 		s.written = 0

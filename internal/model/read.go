@@ -31,19 +31,18 @@ func (w *world) read(s0 *state, i int, out []next) []next {
 		return w.beginRead(s0, i, out)
 	case readDebt:
 		p.at = readL2
-		if (n.owed || n.barred) && !w.off.NoDebtBar {
+		if (n.owed || n.guard.barred || n.guard.clears != 0) && !w.off.NoDebtBar {
 			p.at = readBlind
 		}
 		add("looks at debts", s)
 	case readL2:
-		if w.meet(&s, n) {
-			add("meets another server", s)
+		if !w.contact(&s, o.On) {
 			return out
 		}
 		p.value = none
 		p.cache = n.cache
 		if !w.hears(&s, n) || w.Faults.failover > 0 {
-			p.cache = s.cache // read along
+			p.cache = max(n.cache, s.cache) // read along
 		}
 		if s.record.kind == value && s.record.cache == p.cache {
 			p.value = s.record.version
@@ -202,10 +201,8 @@ func (w *world) readFlight(s0 *state, i int, out []next) []next {
 func (w *world) readLease(s0 *state, i int, out []next) []next {
 	s := *s0
 	p, n := &s.ops[i], &s.nodes[w.Ops[i].On]
-	if w.meet(&s, n) {
-		p.at = readDebt // the look before is void with the epoch
-		p.stamp = n.shown
-		return append(out, next{label: w.label("op%d Read: meets another server", i), state: s})
+	if !w.contact(&s, w.Ops[i].On) {
+		return out
 	}
 	answer := w.lease(&s.record, i, p.cache)
 	switch answer {
@@ -234,6 +231,13 @@ func (w *world) readFill(s0 *state, i int, out []next) []next {
 		out = append(out, next{label: w.label("op%d Read: %s", i, what), state: s})
 	}
 	p := &s0.ops[i]
+	if n := &s0.nodes[w.Ops[i].On]; n.owed || n.guard.barred || n.guard.clears != 0 {
+		add("owes the key: does not fill", readReturn, func(*state) {})
+		return out
+	}
+	if !w.contact(s0, w.Ops[i].On) {
+		return out
+	}
 	filled := false
 	fill := func(s *state) {
 		filled = w.fill(&s.record, i, p.value, p.cache)
@@ -249,21 +253,4 @@ func (w *world) readFill(s0 *state, i int, out []next) []next {
 		add("fills, the reply is lost", readReturn, func(s *state) { s.budget.lost--; fill(s) })
 	}
 	return out
-}
-
-// meet is the first contact with another server: before any reply of it is used,
-// the trust epoch moves, own recent keys are owed and received ones barred.
-func (w *world) meet(s *state, n *node) bool {
-	if n.server == s.server {
-		return false
-	}
-	n.server = s.server
-	n.shown.trust++
-	if n.recent && !w.off.NoReplay {
-		w.owe(n)
-	}
-	if n.received && !w.off.OwnOnlyBar {
-		n.barred = true
-	}
-	return true
 }

@@ -81,10 +81,7 @@ type node struct {
 	owed       bool
 	owedUntil  bool // a set that may still run must be over first
 	paying     bool // the replay is confirmed, the stamp not yet moved
-	recent     bool // the key is in the ring of own invalidations
-	received   bool // and in that of received ones
-	barred     bool
-	server     uint8 // the server that the node knows
+	guard      guard
 	cache      uint8 // known version of the cache
 	sent, seen uint8 // sequence numbers: own, and the other's
 	promised   uint8 // version below which no read may return
@@ -102,6 +99,7 @@ type op struct {
 	cache   uint8
 	looks   uint8
 	joined  uint8 // of whose flight, plus one
+	ring    uint8 // what has become of its item in the ring, while it is under way
 }
 
 const done = 255
@@ -116,10 +114,10 @@ type late struct {
 // state is everything. It must stay comparable.
 type state struct {
 	database uint8
-	record   record
-	replica  record
+	data          // in Redis
+	replica  data // what the replica has of it
 	server   uint8
-	cache    uint8 // version of the cache in Redis
+	notes    notes
 	written  uint8 // highest version whose invalidation Redis executed
 	when     [4]uint8
 	clock    uint8
@@ -130,16 +128,23 @@ type state struct {
 	ops      [maxOps]op
 }
 
+// data is what Redis holds, and a failover may lose.
+type data struct {
+	record record
+	cache  uint8        // version of the cache
+	marks  [nodes]uint8 // the last that each node has left
+}
+
 // faults is what may still go wrong.
 type faults struct {
-	cut, fail, lost, late, expire, failover, crash, drop uint8
+	cut, fail, lost, late, expire, failover, crash, drop, forget uint8
 }
 
 // publish sends a message to all who are subscribed. False: a queue of the model is
 // full, and the step must wait.
 func (s *state) publish(from int, m message, w *world) bool {
 	for i := range s.nodes {
-		if !s.nodes[i].cut && s.nodes[i].queued == maxMsgs {
+		if !s.nodes[i].cut && !w.deaf(i) && s.nodes[i].queued == maxMsgs {
 			return false
 		}
 	}
@@ -147,7 +152,7 @@ func (s *state) publish(from int, m message, w *world) bool {
 	m.from, m.seq = uint8(from), s.nodes[from].sent
 	for i := range s.nodes {
 		n := &s.nodes[i]
-		if n.cut || i == from && !w.off.SameID {
+		if n.cut || w.deaf(i) || i == from && !w.off.SameID {
 			continue // an own message is ignored but for its number
 		}
 		n.push(m)

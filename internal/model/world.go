@@ -28,6 +28,19 @@ type Switches struct {
 	NoReplay          bool // after a failover nothing is sent again
 	OwnOnlyBar        bool // after a failover received keys are read as before
 	RingLate          bool // a key enters the ring when its command has returned
+	NoGreet           bool // who answers on a new connection is not asked first
+	RestartTrusts     bool // another server does not move the trust epoch
+	TrustFirst        bool // the trust epoch moves before anything is owed or barred
+	DoneWhenSent      bool // an invalidation counts as done when it is sent
+	MarkWhenBack      bool // a mark counts as sent when its reply is there
+	BlindMark         bool // a mark is left on a server whose own last one was not read
+	NoClearOnLoss     bool // more was lost than is remembered, and nothing is cleared
+	ClearingSuffices  bool // a cache that another node is about to clear counts as cleared
+	NotedEarly        bool // a node says that all is issued again while it owes
+	BarsLapse         bool // a bar that is too old ends, and nobody deletes
+	OldLinkLifts      bool // a message of the server of before lifts bars
+	OldLinkTrusts     bool // a message of the server of before bars, and the epoch stays
+	AnyLinkIsNew      bool // a subscription that is confirmed after a restart is taken for one to the new server
 	NoL1Lease         bool // memory is served although nothing is heard
 	NoSequence        bool // lost messages are not noticed by their number
 	SameID            bool // the nodes have one id
@@ -63,6 +76,10 @@ type Scenario struct {
 	Faults faults
 	Warm   bool  // version 0 is in Redis and in every memory
 	Time   uint8 // how far the clock goes; 0: time stands still
+	Marks  uint8 // that each node may leave on the server
+	// Foreign says that the client is the application's: who answers on a new
+	// connection is not asked, and another server is noticed at the next look.
+	Foreign bool
 	// AtRest judges only what is left when nothing moves any more. A Set that timed
 	// out may run late, and its value surface until it is replayed: the documentation
 	// names it.
@@ -97,16 +114,16 @@ func (w *world) label(format string, args ...any) string {
 
 func (w *world) initial() state {
 	var s state
-	s.record.version, s.replica.version = none, none
+	s.record.version, s.replica.record.version = none, none
 	s.budget = w.Faults
 	for i := range s.nodes {
-		if w.Warm {
+		if w.Warm && !w.deaf(i) {
 			s.nodes[i].put(entry{used: true})
 		}
 	}
 	if w.Warm {
 		s.record = record{kind: value}
-		s.replica = s.record
+		s.replica = s.data
 	}
 	for i := range s.ops {
 		s.ops[i] = op{at: done, value: none}
@@ -152,11 +169,32 @@ func (w *world) settled(s *state) bool {
 	}
 	for i := range s.nodes {
 		n := &s.nodes[i]
-		if !s.dead[i] && (n.queued > 0 || n.cut || n.owed || n.paying || n.barred || n.server != s.server || w.gap(s, i)) {
+		if !s.dead[i] && (n.queued > 0 || n.cut && !w.deaf(i) || n.owed || n.paying || !n.guard.atRest() || n.guard.server != s.server || w.gap(s, i)) {
 			return false
 		}
 	}
 	return !s.late.set
+}
+
+// wrong checks what must hold in every state: a read could hit memory now, and what
+// nothing moves any more could stay.
+func (w *world) wrong(s *state) string {
+	for i := range s.nodes {
+		n := &s.nodes[i]
+		if w.AtRest || s.dead[i] {
+			continue
+		}
+		promise := int8(max(n.promised, w.bound(s)))
+		for _, e := range n.memory {
+			if e.used && w.servable(s, n, e) && e.version < promise {
+				return fmt.Sprintf("a read on node %d would now hit v%d, promised was v%d", i, e.version, promise)
+			}
+		}
+	}
+	if w.settled(s) {
+		return w.atRest(s)
+	}
+	return ""
 }
 
 // atRest checks what must hold when nothing moves any more.

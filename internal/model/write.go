@@ -31,9 +31,7 @@ func (w *world) write(s0 *state, i int, out []next) []next {
 		}
 		add(w.label("the database has v%d", s.database), s)
 	case writeBegin:
-		if !w.off.RingLate {
-			n.recent = true
-		}
+		w.enter(n, p)
 		n.move()
 		p.stamp = n.shown
 		p.at = writeSend
@@ -63,6 +61,9 @@ func (w *world) send(s0 *state, i int, out []next) []next {
 	add := func(what string, s state) {
 		out = append(out, next{label: w.label("op%d %v on %d: %s", i, o.Do, o.On, what), state: s})
 	}
+	if !w.contact(s0, o.On) {
+		return out
+	}
 	s := *s0
 	p := &s.ops[i]
 	if o.Do == Set { // Redis' order is the truth's
@@ -71,9 +72,6 @@ func (w *world) send(s0 *state, i int, out []next) []next {
 	}
 	before := s
 	apart := w.off.PublishFirst || w.off.PublishApart
-	if w.meet(&s, &s.nodes[o.On]) {
-		before.nodes[o.On] = s.nodes[o.On]
-	}
 	if apart || s.publish(o.On, message{kind: keys, version: p.version}, w) {
 		p.token = w.execute(&s, o.Do, int8(p.version))
 		s.executed(p.version)
@@ -119,7 +117,7 @@ func (w *world) endWrite(s0 *state, i int, out []next) []next {
 	o := w.Ops[i]
 	s := *s0
 	p, n := &s.ops[i], &s.nodes[o.On]
-	n.recent = true
+	w.leave(n, p, !p.failed)
 	switch {
 	case p.failed:
 		if !w.off.NoDebt {
@@ -156,21 +154,22 @@ func (w *world) update(s0 *state, i int, out []next) []next {
 	}
 	switch p.at {
 	case updateBegin:
-		n.recent = true
+		w.enter(n, p)
 		n.move()
 		p.stamp = n.shown
 		p.at = updateOpen
 		add("begins: moves the stamp", s)
 	case updateOpen:
 		a := s
-		w.meet(&a, &a.nodes[o.On])
-		if w.off.BeginSilent || a.publish(o.On, message{kind: keys}, w) {
+		if w.contact(&s, o.On) && (w.off.BeginSilent || a.publish(o.On, message{kind: keys}, w)) {
 			w.begin(&a.record, i)
+			w.leave(&a.nodes[o.On], &a.ops[i], true)
 			a.ops[i].at = updateCommit
 			add("opens its bracket", a)
 		}
 		if s.budget.fail > 0 {
 			s.budget.fail--
+			w.leave(n, p, false)
 			w.owe(n)
 			n.move()
 			p.at, p.failed = updateCommit, true
@@ -179,12 +178,13 @@ func (w *world) update(s0 *state, i int, out []next) []next {
 	case updateCommit:
 		s.database++
 		p.version = s.database
+		w.enter(n, p) // the end's message
 		p.at = updateClose
 		add(w.label("the database has v%d", s.database), s)
 	case updateClose:
 		return w.closeUpdate(s0, i, out)
 	case updateEnd:
-		n.recent = true
+		w.leave(n, p, !p.failed)
 		switch {
 		case p.failed:
 			w.owe(n)
@@ -209,8 +209,7 @@ func (w *world) closeUpdate(s0 *state, i int, out []next) []next {
 	}
 	s := *s0
 	p := &s.ops[i]
-	w.meet(&s, &s.nodes[o.On])
-	if s.publish(o.On, message{kind: keys, version: p.version}, w) {
+	if w.contact(&s, o.On) && s.publish(o.On, message{kind: keys, version: p.version}, w) {
 		p.token = w.end(&s.record, i, int8(p.version), s.cache) && !p.failed
 		s.executed(p.version)
 		p.at = updateEnd
@@ -251,19 +250,20 @@ func (w *world) clear(s0 *state, i int, out []next) []next {
 		p.at = clearBegin
 		what = "the database has a new version"
 	case clearBegin:
+		w.enter(n, p)
 		n.shown.void++
 		p.at = clearRaise
 		what = "moves the void epoch"
 	case clearRaise:
-		if !s.publish(o.On, message{kind: cleared, version: p.version, cache: s.cache + 1}, w) {
+		if !w.contact(&s, o.On) || !w.raise(&s, o.On, p.version) {
 			return out
 		}
-		s.cache++
 		p.cache = s.cache
 		s.executed(p.version)
 		p.at = clearEnd
 		what = "raises the cache's version"
 	case clearEnd:
+		w.leaveClear(n, p)
 		w.adopt(n, p.cache)
 		n.shown.void++
 		n.promised = max(n.promised, p.version)
@@ -271,6 +271,16 @@ func (w *world) clear(s0 *state, i int, out []next) []next {
 		what = "returns"
 	}
 	return append(out, next{label: w.label("op%d Clear on %d: %s", i, o.On, what), state: s})
+}
+
+// raise raises the cache's version in Redis, above any that the node knows.
+func (w *world) raise(s *state, on int, version uint8) bool {
+	raised := max(s.cache, s.nodes[on].cache) + 1
+	if !s.publish(on, message{kind: cleared, version: version, cache: raised}, w) {
+		return false
+	}
+	s.cache = raised
+	return true
 }
 
 // adopt takes a version of the cache that the node is told.
