@@ -83,8 +83,10 @@ func TestNew_namesEveryFault(t *testing.T) {
 		_, err := tier.New(n, name, tier.Options[row]{})
 		require.ErrorContains(t, err, "name", name)
 		require.ErrorContains(t, err, want, name)
+		require.ErrorIs(t, err, tier.ErrKey, name)
 		_, err = tier.NewCounter(n, name, tier.CounterOptions{})
 		require.ErrorContains(t, err, "name", name)
+		require.ErrorIs(t, err, tier.ErrKey, name)
 	}
 	_, err := tier.New(n, "bad", tier.Options[row]{
 		TTL: time.Microsecond, Jitter: 2, NegativeTTL: time.Nanosecond, LoadTimeout: -1, MaxValueBytes: -1, Hold: -1,

@@ -48,7 +48,7 @@ type counts struct {
 }
 
 // New opens the cache of that name on n. Names hold letters, digits, '.', '_'
-// and '-', at most 64. The error names every fault of opts.
+// and '-', at most 64; any other is ErrKey. The error names every fault of opts.
 //
 // A name that is already open with the same T and equal Options returns the
 // same cache; another T, or other Options, are an error. With Redis at hand

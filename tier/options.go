@@ -196,15 +196,16 @@ func checkTTL(ttl time.Duration) error {
 }
 
 // checkName holds names to what a Redis key, a channel and a metric can carry.
+// The error matches ErrKey.
 func checkName(name string) error {
 	if name == "" {
-		return errors.New("name: empty")
+		return fmt.Errorf("%w: name: empty", ErrKey)
 	}
 	if len(name) > maxName {
-		return fmt.Errorf("name: %d bytes long, the limit is %d", len(name), maxName)
+		return fmt.Errorf("%w: name: %d bytes long, the limit is %d", ErrKey, len(name), maxName)
 	}
 	if err := checkAlphabet(name); err != nil {
-		return fmt.Errorf("name: %w", err)
+		return fmt.Errorf("%w: name: %w", ErrKey, err)
 	}
 	return nil
 }
