@@ -145,12 +145,22 @@ func TestCache_invalidKeys(t *testing.T) {
 	mustGet(t, c, "{}*?[ü世 ")
 }
 
+// A mistake of the caller is an error whether the value is there or not.
 func TestCache_badCalls(t *testing.T) {
 	c := cache(t, open(t, tier.Config{}), tier.Options[row]{MaxValueBytes: 100})
-	_, err := c.GetOrSet(t.Context(), "1", 0, nil)
-	require.ErrorContains(t, err, "load is nil")
-	_, err = c.GetOrSet(t.Context(), "1", time.Microsecond, newDatabase().loader("1"))
-	require.ErrorContains(t, err, "ttl")
+	require.NoError(t, c.Set(t.Context(), "hit", row{}, 0))
+	for _, key := range []string{"1", "hit"} {
+		_, err := c.GetOrSet(t.Context(), key, 0, nil)
+		require.ErrorContains(t, err, "load is nil", key)
+		_, err = c.Fetch(t.Context(), key, nil)
+		require.ErrorContains(t, err, "load is nil", key)
+		_, err = c.GetOrSetMany(t.Context(), []string{key}, 0, nil)
+		require.ErrorContains(t, err, "load is nil", key)
+		for _, ttl := range []time.Duration{1, time.Microsecond, math.MaxInt64} {
+			_, err = c.GetOrSet(t.Context(), key, ttl, newDatabase().loader(key))
+			require.ErrorContains(t, err, "ttl", key)
+		}
+	}
 	require.ErrorContains(t, c.Set(t.Context(), "1", row{}, time.Microsecond), "ttl")
 	require.ErrorContains(t, c.Set(t.Context(), "1", row{}, math.MaxInt64), "ttl")
 }

@@ -55,7 +55,7 @@ type Fill[T any] struct {
 func (c *Cache[T]) Fetch(ctx context.Context, key string, fill func(context.Context, *Fill[T]) (T, error)) (T, error) {
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
-	if state == l1.Hit {
+	if state == l1.Hit && fill != nil {
 		return c.answer(e)
 	}
 	if !c.tagged.Load() {

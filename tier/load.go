@@ -51,15 +51,14 @@ const (
 // (Options.StaleFor, [Cache.Expire]), else it is returned as it is. With
 // Options.SoftTimeout that value is returned sooner. A panic of the loader
 // reaches the caller that began the load, and is an error like any other for
-// those who joined.
-// ErrKey, ErrClosed and errors about ttl come before anything is done. Redis
-// being down is no error (FailOpen).
+// those who joined. ErrKey, ErrClosed, and errors about ttl or a nil load come
+// before anything is done. Redis being down is no error (FailOpen).
 //
 // Round trips: none on an L1 hit, one on an L2 hit, three with a load.
 func (c *Cache[T]) GetOrSet(ctx context.Context, key string, ttl time.Duration, load func(context.Context) (T, error)) (T, error) {
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
-	if state == l1.Hit {
+	if state == l1.Hit && load != nil && (ttl <= 0 || ttl >= minTTL && ttl <= maxTTL) {
 		return c.answer(e)
 	}
 	var fill loader[T]
@@ -90,20 +89,20 @@ type request[T any] struct {
 	load  loader[T]
 }
 
-// getOrLoad is the one way past a plain hit in L1, which found e in state.
+// getOrLoad is the one way past a plain hit in L1, which found e in state. A caller's
+// mistake is an error whatever the cache holds, else a program would work until
+// the key has expired.
 func (c *Cache[T]) getOrLoad(ctx context.Context, req request[T], e *l1.Entry[T], state l1.State) (T, error) {
 	var zero T
-	if state.Fresh() {
-		if req.load != nil {
-			c.refresh(ctx, req, e)
-		}
-		return c.answer(e)
-	}
 	if req.load == nil {
 		return zero, fmt.Errorf("tier: cache %q: load is nil, the function for %.80q", c.name, req.key)
 	}
 	if _, err := c.ttlOf(req.given.TTL); err != nil {
 		return zero, err
+	}
+	if state.Fresh() {
+		c.refresh(ctx, req, e)
+		return c.answer(e)
 	}
 	if state == l1.Stale && c.resting(e) {
 		return c.serve(e)
