@@ -23,6 +23,8 @@ type item[T any] struct {
 	hash uint64
 	old  *l1.Entry[T] // what L1 holds, if it may still be compared with
 	r    reading[T]   // the latest look
+
+	counted bool // as a hit or a miss
 }
 
 // GetMany returns the values of those of keys that have one, as [Cache.Get] does

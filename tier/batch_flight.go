@@ -194,7 +194,6 @@ func (l *batchLoad[T]) work(ctx context.Context) {
 		rest = rest[:0:0]
 		for _, o := range busy {
 			if o.r.outcome == hit {
-				c.counts.hitsL2.Add(1)
 				o.settle(o.r.entry, nil)
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/flight"
@@ -146,7 +147,7 @@ func (b *batchCall[T]) found(ctx context.Context, it *item[T]) bool {
 	c := b.c
 	switch it.r.outcome {
 	case hit:
-		c.counts.hitsL2.Add(1)
+		it.count(&c.counts.hitsL2)
 		if c.node.clock.Now() >= c.refreshAt(it.r.entry) {
 			c.refresh(ctx, b.single(it), it.r.entry)
 		}
@@ -172,8 +173,16 @@ func (b *batchCall[T]) found(ctx context.Context, it *item[T]) bool {
 			return true
 		}
 	}
-	c.counts.misses.Add(1)
+	it.count(&c.counts.misses)
 	return false
+}
+
+// count counts what the first look at a key came to.
+func (it *item[T]) count(as *atomic.Uint64) {
+	if !it.counted {
+		it.counted = true
+		as.Add(1)
+	}
 }
 
 func (b *batchCall[T]) serve(key string, e *l1.Entry[T]) {

@@ -219,8 +219,10 @@ type filling[T any] struct {
 // run returns the entry with the value for the callers of the flight.
 func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 	c := f.c
-	// A flight that has just ended may have filled L1 after this caller looked.
-	if e, state := c.local.Get(f.hash, f.key, c.node.member.heardUntil.Load()); state.Fresh() {
+	// A flight that has just ended may have filled L1 after this caller looked. What is
+	// found here or after waiting for another's lease stays the miss as which the read
+	// was counted.
+	if e, state := c.local.Peek(f.hash, f.key, c.node.member.heardUntil.Load()); state.Fresh() {
 		return e, nil
 	}
 	if f.nested {
@@ -262,7 +264,6 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 		}
 		f.r = c.look(ctx, f.key, f.hash, f.b, nil)
 		if f.r.outcome == hit {
-			c.counts.hitsL2.Add(1)
 			return f.r.entry, nil
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Callers that joined a background load which found nothing to do begin anew,
-// and one of them loads.
+// and one of them loads. Each of them is one read all the same.
 func TestGetOrSet_joinedLoadIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := Open(t.Context(), Config{})
@@ -28,21 +28,32 @@ func TestGetOrSet_joinedLoadIsDropped(t *testing.T) {
 			return nil, errDropped
 		}))
 		var wg sync.WaitGroup
-		for range 10 {
+		load := func(context.Context) (int, error) {
+			time.Sleep(time.Second)
+			return 7, nil
+		}
+		for range 5 {
 			wg.Go(func() {
-				v, err := c.GetOrSet(context.Background(), "1", 0, func(context.Context) (int, error) {
-					time.Sleep(time.Second)
-					return 7, nil
-				})
+				v, err := c.GetOrSet(context.Background(), "1", 0, load)
 				assert.NoError(t, err)
 				assert.Equal(t, 7, v)
+			})
+			wg.Go(func() {
+				v, err := c.GetOrSetMany(context.Background(), []string{"1"}, 0, func(ctx context.Context, _ []string) (map[string]int, error) {
+					v, err := load(ctx)
+					return map[string]int{"1": v}, err
+				})
+				assert.NoError(t, err)
+				assert.Equal(t, map[string]int{"1": 7}, v)
 			})
 		}
 		synctest.Wait()
 		require.Zero(t, c.Stats().Loads, "void: they did not join")
 		close(release)
 		wg.Wait()
-		require.EqualValues(t, 1, c.Stats().Loads)
+		st := c.Stats()
+		require.EqualValues(t, 1, st.Loads)
+		require.EqualValues(t, 10, st.HitsL1+st.HitsL2+st.Misses)
 	})
 }
 

@@ -54,7 +54,6 @@ func (c *Cache[T]) secondBudget(h uint64, e *l1.Entry[T], b *budget) *budget {
 func (c *Cache[T]) standIn(ctx context.Context, h uint64, e *l1.Entry[T], again *reading[T]) *l1.Entry[T] {
 	switch {
 	case again.outcome == hit:
-		c.counts.hitsL2.Add(1)
 		return again.entry
 	case again.outcome == down && ctx.Err() == nil && c.lasting(h, e):
 		return e

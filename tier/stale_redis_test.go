@@ -76,12 +76,14 @@ func TestStaleFor_anotherNodesLoadSucceeds(t *testing.T) {
 	a := cache(t, open(t, patient(srv)), tier.Options[row]{StaleFor: time.Hour})
 	b := cache(t, open(t, patient(srv)), tier.Options[row]{StaleFor: time.Hour})
 	setAged(t, a, "1", 50*time.Millisecond)
+	before := a.Stats()
 	got, err := a.GetOrSet(t.Context(), "1", 0, func(ctx context.Context) (row, error) {
 		assert.NoError(t, b.Set(ctx, "1", row{Key: "1", Version: 2}, 0))
 		return row{}, errDB
 	})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, got.Version)
+	assert.EqualValues(t, 1, reads(a.Stats())-reads(before), "a miss, and not a hit as well")
 }
 
 // While the loader rests, and while a background load is under way, the value in

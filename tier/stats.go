@@ -11,10 +11,15 @@ import (
 
 // Stats is what a cache has done since it was opened, and what its local tier
 // holds now. The counts are read one by one, not as of one instant.
+//
+// A read of one key counts once, by what it found at first: in HitsL1, HitsL2 or
+// Misses, or in StaleServed alone if a value past its TTL or an unverified one
+// answered it without a load. A miss that such a value answers in the end counts in
+// StaleServed, too. A call that ErrKey or ErrClosed ends is no read.
 type Stats struct {
 	HitsL1       uint64 // reads answered from this process' memory
 	HitsL2       uint64 // reads answered from Redis
-	Misses       uint64 // reads that neither tier answered
+	Misses       uint64 // reads that neither tier answered at once: a Get came back empty, or a load was run or waited for
 	Loads        uint64 // loaders run
 	LoadErrors   uint64 // of them, ended with an error other than ErrNotFound
 	Collapsed    uint64 // callers that joined another's load

@@ -53,6 +53,25 @@ func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
 	return e, state
 }
 
+// Peek is Get for a caller that has been counted already: it changes neither Stats
+// nor what the store knows of how often h is read.
+func (s *Store[T]) Peek(h uint64, key string, lease int64) (*Entry[T], State) {
+	if s.cache == nil {
+		return nil, None
+	}
+	now := s.clock.Now()
+	e := s.front.find(h, key)
+	if e == nil {
+		if e = s.lookUp(s.guard.stripe(), h, key); e == nil {
+			return nil, None
+		}
+	}
+	if state := s.judge(e, h, key, now, lease); state != None {
+		return e, state
+	}
+	return nil, None
+}
+
 // judge says what e may be used for.
 func (s *Store[T]) judge(e *Entry[T], h uint64, key string, now, lease int64) State {
 	trust := s.fence.Check(h, key, e.Stamp, &e.checked)
