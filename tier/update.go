@@ -59,10 +59,11 @@ var errBracket = fmt.Errorf("%w: the placeholder of this Update could not be kep
 //
 // # Crash
 //
-// A process that dies in between leaves the placeholder. It ends after 5 s, or 5 s
-// after the last Update that began while it stood, and the next read loads what the
-// database holds: empty, never stale, in L2 and in every L1. Until then reads load,
-// and store nothing. Compare [Cache.Delete] after a commit: the process that dies between
+// A process that dies in between leaves the placeholder. It ends after 5 s, and the
+// next read loads what the database holds: empty, never stale, in L2 and in every
+// L1. Until then reads load, and store nothing. (Updates that begin meanwhile and
+// take longer than a second, or overlap one another, put that off, to 5 s after the
+// last sign of life of any of them.) Compare [Cache.Delete] after a commit: the process that dies between
 // the two leaves the old value for its TTL.
 //
 // If Redis cannot be reached when Update begins, commit runs all the same, without
@@ -121,6 +122,7 @@ type bracket[T any] struct {
 	token l2.Token
 
 	stands bool        // the placeholder was confirmed
+	placed l2.Bracket  // then
 	until  time.Time   // when it ends at the earliest
 	begun  fence.Stamp // from after the placeholder was there
 	// version is the cache's, from before commit. It is 0, and nothing is stored, if it
@@ -168,7 +170,7 @@ func (b *bracket[T]) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = n.store.Begin(ctx, b.c.redisKey(b.key), b.token, bracketTime, nt.bytes)
+	b.placed, err = n.store.Begin(ctx, b.c.redisKey(b.key), b.token, bracketTime, nt.bytes)
 	n.member.settle(nt, err == nil)
 	return err
 }
@@ -326,7 +328,7 @@ func (b *bracket[T]) finish(ctx context.Context, w *encoded[T]) (stored bool, er
 	if w != nil {
 		rec, ttl = w.record, w.redisTTL
 	}
-	stored, err = n.store.End(ctx, b.c.redisKey(b.key), b.token, rec, ttl, nt.bytes)
+	stored, err = n.store.End(ctx, b.c.redisKey(b.key), b.token, b.placed, rec, ttl, nt.bytes)
 	n.member.settle(nt, err == nil)
 	return stored, err
 }

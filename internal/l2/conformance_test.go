@@ -24,14 +24,14 @@ func testStore(t *testing.T, e *env) {
 		"set": testSet, "set versioned": testSetVersioned, "delete": testDelete, "hold": testHold,
 		"not before": testNotBefore, "delete versioned": testDeleteVersioned, "floor": testFloor, "fill versioned": testFillVersioned,
 		"expire": testExpire, "begin end": testBeginEnd, "brackets": testBrackets, "brackets disturbed": testBracketsDisturbed,
-		"brackets over": testBracketsOver, "brackets lost": testBracketsLost, "bracket hold": testBracketHold, "prefix": testPrefix,
+		"brackets over": testBracketsOver, "brackets lost": testBracketsLost, "bracket hold": testBracketHold, "bracket orphan": testBracketOrphan, "prefix": testPrefix,
 		"marker": testMarker, "raise": testRaise, "read many": testReadMany, "lease many": testLeaseMany, "set many": testSetMany,
 		"book": testBook, "book floors": testBookFloors, "book full": testBookFull,
 		"add": testAdd, "take": testTake, "count": testCount, "clock": testNow, "arguments": testArguments,
 	} {
 		t.Run(name, func(t *testing.T) {
 			e.heard() // what the test before has left
-			f(t, &scene{env: e, t: t, key: "test:" + name + ":1"})
+			f(t, &scene{env: e, t: t, key: "test:" + name + ":1", brackets: make(map[Token]Bracket)})
 		})
 	}
 }
@@ -39,8 +39,9 @@ func testStore(t *testing.T, e *env) {
 // scene is a test of one key.
 type scene struct {
 	*env
-	t   *testing.T
-	key string
+	t        *testing.T
+	key      string
+	brackets map[Token]Bracket // that are open
 }
 
 func sample(payload string) *Record {
@@ -135,14 +136,15 @@ func (s *scene) remove(opt DeleteOptions) DeleteResult {
 func (s *scene) begin() (Token, bool) {
 	s.t.Helper()
 	token := NewToken()
-	sole, err := s.Begin(s.t.Context(), s.key, token, 10*second, nil)
+	b, err := s.Begin(s.t.Context(), s.key, token, 10*second, nil)
 	require.NoError(s.t, err)
-	return token, sole
+	s.brackets[token] = b
+	return token, b.Sole
 }
 
 func (s *scene) end(token Token, payload string) bool {
 	s.t.Helper()
-	stored, err := s.End(s.t.Context(), s.key, token, s.rec(payload), minute, nil)
+	stored, err := s.End(s.t.Context(), s.key, token, s.brackets[token], s.rec(payload), minute, nil)
 	require.NoError(s.t, err)
 	return stored
 }
@@ -376,7 +378,7 @@ func testRenew(t *testing.T, s *scene) {
 	_, _ = s.begin()
 	held := s.wantKind(KindHold).LeaseEnd
 	assert.True(t, renew(w, minute, true))
-	assert.Equal(t, held, s.wantKind(KindHold).LeaseEnd, "never shortened")
+	assert.Equal(t, held+1, s.wantKind(KindHold).LeaseEnd, "never shortened, and seen by ends")
 	assert.False(t, renew(w, minute, false))
 	assert.EqualValues(t, 2, s.wantKind(KindHold).Writers)
 	s.endLease(s.key)

@@ -85,20 +85,24 @@ func (m *Memory) Renew(ctx context.Context, key string, token Token, d time.Dura
 	}
 	var ok bool
 	err := m.do(ctx, key, func(s *slot) {
-		end := s.now + d.Microseconds()
-		switch {
-		case s.holds(token):
-			s.setLease(token, end)
-			ok = true
-		case writer && s.ours() && s.head.Kind == KindHold && s.head.Writers > 0:
-			if s.live() {
-				end = max(end, s.head.LeaseEnd)
-			}
-			s.setLease(s.head.Token, end)
-			ok = true
-		}
+		ok = s.renew(token, s.now+d.Microseconds(), writer)
 	})
 	return ok, err
+}
+
+func (s *slot) renew(token Token, end int64, writer bool) bool {
+	switch {
+	case s.holds(token):
+		s.setLease(token, end)
+	case writer && s.ours() && s.head.Kind == KindHold && s.head.Writers > 0:
+		if s.live() {
+			end = max(end, s.head.LeaseEnd+1)
+		}
+		s.setLease(s.head.Token, end)
+	default:
+		return false
+	}
+	return true
 }
 
 // Release implements Store.
@@ -204,7 +208,11 @@ func (s *slot) delete(opt DeleteOptions) (removed bool) {
 	floor := max(s.floor(), opt.Version)
 	switch {
 	case s.open():
-		s.disturb(max(hold, s.head.LeaseEnd), floor, hold > 0)
+		if hold > 0 {
+			s.disturb(max(hold, s.head.LeaseEnd+1), floor, true)
+		} else {
+			s.disturb(s.head.LeaseEnd, floor, false)
+		}
 		return false
 	case opt.Version != 0 && s.floor() > opt.Version:
 		return false
@@ -237,71 +245,74 @@ func (s *slot) clearLease() {
 }
 
 // Begin implements Store.
-func (m *Memory) Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (sole bool, err error) {
-	if err := checkLease("d", d); err != nil {
-		return false, err
-	}
-	if token.IsZero() {
-		return false, fmt.Errorf("%w: token is zero", ErrArgument)
+func (m *Memory) Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (b Bracket, err error) {
+	if err := checkHeld(token, d); err != nil {
+		return b, err
 	}
 	err = m.do(ctx, key, func(s *slot) {
-		sole = s.begin(token, s.now+d.Microseconds())
+		b = s.begin(token, s.now+d.Microseconds())
 		m.publishLocked(msg)
 	})
-	return sole, err
+	return b, err
 }
 
-func (s *slot) begin(token Token, end int64) (sole bool) {
+func (s *slot) begin(token Token, end int64) Bracket {
 	if s.holds(token) && s.head.Kind == KindWriter {
 		s.setLease(token, end)
-		return true
+		return Bracket{Sole: true}
 	}
 	if !s.open() && !s.held() {
 		s.place(Record{Kind: KindWriter, Token: token, LeaseEnd: end, Writers: 1, Source: s.floor()})
-		return true
+		return Bracket{Sole: true}
 	}
+	found := s.head.LeaseEnd
+	end = max(end, found+1)
 	hold := s.head.Kind == KindHold && s.head.Soft
 	writers := min(s.head.Writers, maxWriters-1) + 1
 	s.place(Record{
-		Kind: KindHold, Soft: hold, Token: s.head.Token.plus(token), LeaseEnd: max(end, s.head.LeaseEnd),
+		Kind: KindHold, Soft: hold, Token: s.head.Token.plus(token), LeaseEnd: end,
 		Writers: writers, Source: s.head.Source,
 	})
-	return false
+	return Bracket{till: end, found: found}
 }
 
 // End implements Store.
-func (m *Memory) End(ctx context.Context, key string, token Token, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error) {
+func (m *Memory) End(ctx context.Context, key string, token Token, b Bracket, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error) {
 	if len(rec) > 0 {
 		if err := checkRecord(rec, ttl, false); err != nil {
 			return false, err
 		}
 	}
 	err = m.do(ctx, key, func(s *slot) {
-		stored = s.end(token, rec, ttl)
+		stored = s.end(token, b, rec, ttl)
 		m.publishLocked(msg)
 	})
 	return stored, err
 }
 
-func (s *slot) end(token Token, rec []byte, ttl time.Duration) (stored bool) {
+func (s *slot) end(token Token, b Bracket, rec []byte, ttl time.Duration) (stored bool) {
 	h := &s.head
+	open := s.open()
+	if open && h.Kind == KindHold && h.LeaseEnd == b.till {
+		h.LeaseEnd = min(h.LeaseEnd, b.found)
+	}
 	switch {
 	case s.holds(token) && h.Kind == KindWriter:
 		if len(rec) > 0 && s.store(rec, ttl) {
 			return true
 		}
 		s.remove()
-	case s.open() && h.Kind == KindWriter:
+	case open && h.Kind == KindWriter:
 		s.disturb(h.LeaseEnd, h.Source, false)
-	case s.open() && h.Writers > 1:
+	case open && h.Writers > 1:
 		writers, left := h.Writers, h.Token
 		if writers < maxWriters {
 			writers, left = writers-1, left.minus(token)
 		}
 		s.place(Record{Kind: KindHold, Soft: h.Soft, Token: left, LeaseEnd: h.LeaseEnd, Writers: writers, Source: h.Source})
-	case s.open() && h.Token != token:
+	case open && h.Token != token:
 		// Not counted here: the placeholder stands until its end.
-	case s.open() && h.Soft:
+	case open && h.Soft:
 		s.place(Record{Kind: KindHold, Soft: true, LeaseEnd: h.LeaseEnd, Source: h.Source})
 	default:
 		s.remove()

@@ -123,7 +123,7 @@ func TestMemory_accounts(t *testing.T) {
 			_, _ = m.Delete(ctx, key, DeleteOptions{Version: uint64(rnd.IntN(2))}, nil)
 		case 4:
 			_, _ = m.Begin(ctx, key, token, time.Second, nil)
-			_, _ = m.End(ctx, key, token, nil, 0, nil)
+			_, _ = m.End(ctx, key, token, Bracket{}, nil, 0, nil)
 		case 5:
 			_, _ = m.Add(ctx, "c"+key, 1, time.Second)
 		case 6:

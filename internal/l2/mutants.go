@@ -22,7 +22,7 @@ func scriptMutants() []scriptMutant {
 		{mutant.NoDeadline, luaSet, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
 		{mutant.NoDeadline, luaSetPlain, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
 		{mutant.LeaseUnseen, luaLease, "or not foreign and SEEN ~= Z8 then", "then"},
-		{mutant.BeginUnpublished, luaBegin, "publish()\nreturn sole", "return sole"},
+		{mutant.BeginUnpublished, luaBegin, "publish()\nreturn", "return"},
 		{mutant.BeginTakesOver, luaBegin, "elseif not open and not held then", "elseif not held then"},
 		{mutant.EndRegardless, luaEnd, "if holds(TOKEN) and kind == 'w' then", "if true then"},
 		{mutant.DeleteOpens, luaDelete, "if open then", "if false then"},

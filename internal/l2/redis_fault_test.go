@@ -214,7 +214,7 @@ func TestRedis_readOnlyServer(t *testing.T) {
 			"expire empty": r.Expire(ctx, "nothing there", nil),
 			"lease":        second2(r.Lease(ctx, "k", rep.Seen(), token, second)),
 			"begin":        second2(r.Begin(ctx, "k", token, second, nil)),
-			"end":          second2(r.End(ctx, "k", token, nil, 0, nil)),
+			"end":          second2(r.End(ctx, "k", token, Bracket{}, nil, 0, nil)),
 			"raise":        second2(r.Raise(ctx, "m", 0, nil)),
 			"add":          second2(r.Add(ctx, "c", 1, 0)),
 		} {
@@ -284,13 +284,13 @@ func TestRedis_fullServer(t *testing.T) {
 	rep = read("expire")
 	assert.False(t, rep.Record.Kind.HasBody(), "deleted, which is more than asked for")
 	other := NewToken()
-	sole, err := r.Begin(ctx, "w", other, second, nil)
+	b, err := r.Begin(ctx, "w", other, second, nil)
 	require.NoError(t, err)
-	assert.True(t, sole)
+	assert.True(t, b.Sole)
 	ok, err := r.Renew(ctx, "w", other, second, true)
 	require.NoError(t, err)
 	assert.True(t, ok, "a bracket does not end because memory is full")
-	stored, err := r.End(ctx, "bracket", token, record("bracket", "w"), minute, nil)
+	stored, err := r.End(ctx, "bracket", token, Bracket{}, record("bracket", "w"), minute, nil)
 	require.NoError(t, err)
 	assert.False(t, stored)
 	rep = read("bracket")

@@ -106,6 +106,23 @@ func intOf(v any, err error) (int64, error) {
 	return n, nil
 }
 
+// twoOf reads the reply of a script that returns two numbers.
+func twoOf(v any, err error) (n [2]int64, _ error) {
+	if err != nil {
+		return n, err
+	}
+	list, ok := v.([]any)
+	if !ok || len(list) != len(n) {
+		return n, unexpected(v)
+	}
+	for i := range n {
+		if n[i], ok = list[i].(int64); !ok {
+			return n, unexpected(v)
+		}
+	}
+	return n, nil
+}
+
 // unexpected is for replies that no script of ours gives. What was done is as
 // unknown as if there were none.
 func unexpected(v any) error {
@@ -296,24 +313,21 @@ func (r *Redis) Expire(ctx context.Context, key string, msg []byte) error {
 }
 
 // Begin implements Store.
-func (r *Redis) Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (sole bool, err error) {
-	if err := checkLease("d", d); err != nil {
-		return false, err
+func (r *Redis) Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (Bracket, error) {
+	if err := checkHeld(token, d); err != nil {
+		return Bracket{}, err
 	}
-	if token.IsZero() {
-		return false, fmt.Errorf("%w: token is zero", ErrArgument)
-	}
-	n, err := intOf(r.change(ctx, r.scripts.begin, key, msg, token[:], d.Microseconds()))
-	return n == 1, err
+	n, err := twoOf(r.change(ctx, r.scripts.begin, key, msg, token[:], d.Microseconds()))
+	return Bracket{Sole: err == nil && n[0] == 0, till: n[0], found: n[1]}, err
 }
 
 // End implements Store.
-func (r *Redis) End(ctx context.Context, key string, token Token, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error) {
+func (r *Redis) End(ctx context.Context, key string, token Token, b Bracket, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error) {
 	if len(rec) > 0 {
 		if err := checkRecord(rec, ttl, false); err != nil {
 			return false, err
 		}
 	}
-	n, err := intOf(r.change(ctx, r.scripts.end, key, msg, token[:], bytesOf(rec), millis(ttl)))
+	n, err := intOf(r.change(ctx, r.scripts.end, key, msg, token[:], bytesOf(rec), millis(ttl), b.till, b.found))
 	return n == 1, err
 }

@@ -80,7 +80,7 @@ func TestRedis_roundTrips(t *testing.T) {
 		{"Expire", func() error { return r.Expire(ctx, "k", []byte("m")) }, 1},
 		{"Delete", func() error { return second2(r.Delete(ctx, "k", DeleteOptions{}, []byte("m"))) }, 1},
 		{"Begin", func() error { return second2(r.Begin(ctx, "k", token, second, nil)) }, 1},
-		{"End", func() error { return second2(r.End(ctx, "k", token, record("k", "v"), minute, nil)) }, 1},
+		{"End", func() error { return second2(r.End(ctx, "k", token, Bracket{}, record("k", "v"), minute, nil)) }, 1},
 		{"Marker", func() error { return second2(r.Marker(ctx, "m", 0, nil)) }, 1},
 		{"Raise", func() error { return second2(r.Raise(ctx, "m", 0, nil)) }, 1},
 		{"Add", func() error { return second2(r.Add(ctx, "c", 1, minute)) }, 1},
@@ -128,7 +128,7 @@ func TestRedis_wrongType(t *testing.T) {
 		"hold":   func(key string) error { return second2(r.Delete(ctx, key, DeleteOptions{Hold: second}, nil)) },
 		"expire": func(key string) error { return r.Expire(ctx, key, nil) },
 		"begin":  func(key string) error { return second2(r.Begin(ctx, key, NewToken(), second, nil)) },
-		"end":    func(key string) error { return second2(r.End(ctx, key, NewToken(), nil, 0, nil)) },
+		"end":    func(key string) error { return second2(r.End(ctx, key, NewToken(), Bracket{}, nil, 0, nil)) },
 		"marker": func(key string) error {
 			_, marked := r.ReadMany(ctx, nil, limit, Marks{Marker: key})
 			require.NoError(t, marked.Err)
@@ -301,7 +301,7 @@ func TestStores_concurrentUse(t *testing.T) {
 						assert.NoError(t, err)
 						_, err = s.Begin(ctx, "k", token, second, []byte("12345678"))
 						assert.NoError(t, err)
-						_, err = s.End(ctx, "k", token, record("k", "v"), minute, []byte("12345678"))
+						_, err = s.End(ctx, "k", token, Bracket{}, record("k", "v"), minute, []byte("12345678"))
 						assert.NoError(t, err)
 						assert.NoError(t, s.Expire(ctx, "k", []byte("12345678")))
 						_, err = s.Raise(ctx, "m", 0, []byte("12345678"))

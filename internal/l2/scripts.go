@@ -235,7 +235,7 @@ elseif holds(TOKEN) then
   put(make(kind, soft, version, token, till, writers, floor), span(till, floor))
   return 1
 elseif shared then
-  if live then till = math.max(till, lease) end
+  if live then till = math.max(till, lease + 1) end
   put(make(kind, soft, version, token, till, writers, floor), span(till, floor))
   return 1
 end
@@ -333,7 +333,8 @@ local f, till = top(floor, source), 0
 if hold > 0 then till = now + hold end
 local had = 0
 if open then
-  disturb(math.max(till, lease), f, hold > 0)
+  if hold > 0 then till = math.max(till, lease + 1) else till = lease end
+  disturb(till, f, hold > 0)
 elseif source == Z8 or not less(source, floor) then
   if valued then had = 1 end
   bury(till, f, life)
@@ -370,10 +371,11 @@ local function sum(a, b, sign)
 end
 `
 
-// luaBegin: token, microseconds. Returns 1 for the only open writer, else 0.
+// luaBegin: token, microseconds. Returns when the placeholder ends, and when the
+// one does that it found; zeros for the only open writer.
 const luaBegin = luaTokens + `
 local till = now + tonumber(ARGV[5])
-local sole = 1
+local left, found = 0, 0
 if holds(TOKEN) and kind == 'w' then
   put(make('w', 0, version, TOKEN, till, 1, floor), span(till, floor))
 elseif not open and not held then
@@ -381,14 +383,19 @@ elseif not open and not held then
 else
   local s = 0
   if kind == 'h' then s = soft end
-  place('h', s, sum(token, TOKEN, 1), math.max(till, lease), math.min(writers + 1, $MAXWRITERS), floor)
-  sole = 0
+  left, found = math.max(till, lease + 1), lease
+  place('h', s, sum(token, TOKEN, 1), left, math.min(writers + 1, $MAXWRITERS), floor)
 end
 publish()
-return sole
+return {left, found}
 `
 
-// luaEnd: token, record (may be empty), milliseconds. Returns 1 if stored.
+// luaEnd: token, record (may be empty), milliseconds, and what Begin returned: when
+// the placeholder ends, and when the one before would have. Returns 1 if stored.
+//
+// If nobody has lengthened the placeholder since, it is left to end when it would
+// have: else a writer whose process has died would keep the key empty for as long
+// as others come. Who lengthened it was alive, and is not known apart from those.
 //
 // Another writer's live placeholder is disturbed: ours is gone, so the two
 // commits may have overlapped, and neither may store. One that is left with a sum
@@ -396,6 +403,7 @@ return sole
 // is not known.
 const luaEnd = luaTokens + `
 local stored = 0
+if open and kind == 'h' and lease == tonumber(ARGV[7]) then lease = math.min(lease, tonumber(ARGV[8])) end
 if holds(TOKEN) and kind == 'w' then
   if ARGV[5] ~= '' and not store(ARGV[5], tonumber(ARGV[6])) then stored = 1 else remove() end
 elseif open and kind == 'w' then

@@ -13,6 +13,17 @@ import (
 	"time"
 )
 
+// Bracket is what Begin found and left.
+type Bracket struct {
+	Sole bool // no other writer is open
+
+	// Where there are others, in the server's time: when the placeholder ends that
+	// stands now, and when the one would have that was there before. Every
+	// lengthening makes a later end, be it by one, so that End sees whether it is
+	// still as Begin left it.
+	till, found int64
+}
+
 // Store is the second tier. All methods may be called concurrently.
 //
 // Every method takes whole Redis keys (prefix:name:id). The deadline of ctx
@@ -71,12 +82,14 @@ type Store interface {
 	Keys(ctx context.Context, prefix string, limit int) ([]string, error)
 
 	// Begin opens a writer's bracket (Update): it replaces what stands there by
-	// the writer's placeholder. Sole is false if other writers are open.
-	Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (sole bool, err error)
-	// End closes the bracket. It stores rec if token's placeholder stands
-	// undisturbed and rec is not empty; else it removes what stands there, or,
-	// while other writers are open, lowers their number.
-	End(ctx context.Context, key string, token Token, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error)
+	// the writer's placeholder.
+	Begin(ctx context.Context, key string, token Token, d time.Duration, msg []byte) (Bracket, error)
+	// End closes the bracket b, which is zero if Begin's reply is not known. It
+	// stores rec if token's placeholder stands undisturbed and rec is not empty;
+	// else it removes what stands there, or, while other writers are open, lowers
+	// their number. Their placeholder then ends when it would have without this
+	// bracket, if nobody else has lengthened it since Begin.
+	End(ctx context.Context, key string, token Token, b Bracket, rec []byte, ttl time.Duration, msg []byte) (stored bool, err error)
 
 	// Marker returns the version number under key, a marker, and creates it
 	// from the time of Redis, but above floor, when it is missing. When it
