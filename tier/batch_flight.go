@@ -222,11 +222,15 @@ func (l *batchLoad[T]) lease(ctx context.Context, keys []*owned[T]) (leased, fre
 	}
 	limited, cancel := context.WithTimeout(ctx, c.node.cfg.Timeout)
 	defer cancel()
+	var lost []l2.Held
 	for i, res := range c.node.store.LeaseMany(limited, requests, leaseTime) {
 		o := asked[i]
 		switch {
 		case res.Err != nil:
 			free = append(free, o)
+			if mayHold(res.Err) {
+				lost = append(lost, requests[i].Held)
+			}
 		case res.Kind == l2.Granted:
 			leased = append(leased, o)
 		case res.Kind == l2.GrantBusy:
@@ -237,6 +241,9 @@ func (l *batchLoad[T]) lease(ctx context.Context, keys []*owned[T]) (leased, fre
 		default: // a writer's bracket, a hold, or a newer format
 			free = append(free, o)
 		}
+	}
+	if len(lost) > 0 {
+		go l.giveBack(context.WithoutCancel(ctx), lost)
 	}
 	return leased, free, busy
 }

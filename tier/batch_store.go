@@ -246,13 +246,19 @@ func (l *batchLoad[T]) settleMany(ctx context.Context, keys []*owned[T], entries
 
 // release gives back what was leased and not filled.
 func (l *batchLoad[T]) release(ctx context.Context, leased []*owned[T]) {
-	if len(leased) == 0 || l.c.node.enter() != nil {
+	if len(leased) > 0 {
+		l.giveBack(ctx, l.held(leased))
+	}
+}
+
+func (l *batchLoad[T]) giveBack(ctx context.Context, held []l2.Held) {
+	if l.c.node.enter() != nil {
 		return
 	}
 	defer l.c.node.leave()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.c.node.cfg.Timeout)
 	defer cancel()
-	_ = l.c.node.store.ReleaseMany(ctx, l.held(leased)) // those that fail end with their time
+	_ = l.c.node.store.ReleaseMany(ctx, held) // those that fail end with their time
 }
 
 func (l *batchLoad[T]) held(leased []*owned[T]) []l2.Held {

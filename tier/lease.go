@@ -2,6 +2,7 @@ package tier
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/fence"
@@ -24,8 +25,8 @@ func (c *Cache[T]) patience() patience { return patience(time.Now().Add(c.opts.L
 
 func (p patience) over() bool { return !time.Now().Before(time.Time(p)) }
 
-// lease asks for the lease. One that may have been given after all, when the time
-// was over, is given back: others would wait for it.
+// lease asks for the lease. One that may have been given although the answer did
+// not arrive is given back: others would wait for it.
 func (f *filling[T]) lease(ctx context.Context, token l2.Token) (l2.Grant, error) {
 	limited, cancel, ok := f.b.begin(ctx)
 	if !ok {
@@ -34,11 +35,15 @@ func (f *filling[T]) lease(ctx context.Context, token l2.Token) (l2.Grant, error
 	begun := time.Now()
 	grant, err := f.c.node.store.Lease(limited, f.c.redisKey(f.key), f.r.seen, token, leaseTime)
 	f.b.end(begun, cancel)
-	if err != nil && f.b.left <= 0 {
-		f.giveBack(ctx, token)
+	if mayHold(err) {
+		go f.release(context.WithoutCancel(ctx), token)
 	}
 	return grant, err
 }
+
+// mayHold reports whether a lease may have been given by a call that ended with
+// err.
+func mayHold(err error) bool { return err != nil && !errors.Is(err, l2.ErrRefused) }
 
 // giveBack is release within what is left of the budget. When that is nothing,
 // nobody waits for it.

@@ -2,6 +2,8 @@ package tier_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,4 +103,34 @@ func TestFailOpen_slowRedisHasTheTimeoutOnce(t *testing.T) {
 		proxy.Delay(redistest.Commands, 0)
 		assert.Less(t, took, timeout*3/2)
 	}
+}
+
+// A lease of which the answer was lost, with its connection, is given back: it was
+// given, and everybody would wait for its end.
+func TestOneLoad_answerToALeaseIsLost(t *testing.T) {
+	t.Parallel()
+	eachRead(t, func(t *testing.T, read reader) {
+		srv := redistest.Start(t)
+		proxy := redistest.NewProxy(t, srv)
+		c := cache(t, open(t, tier.Config{URL: proxy.URL(), Prefix: "test"}), tier.Options[row]{})
+		db := newDatabase()
+		db.write("1")
+		_, err := c.GetOrSetMany(t.Context(), []string{"a", "b"}, 0, func(context.Context, []string) (map[string]row, error) {
+			return nil, nil //nolint:nilnil // there is nothing
+		})
+		require.NoError(t, err) // the server knows the script now
+		lost := proxy.CutReply(func(cmd redistest.Command) bool {
+			return strings.HasPrefix(cmd.Name(), "eval") && slices.Contains(cmd, "test:row:1")
+		})
+		givenBack := proxy.Hold(func(cmd redistest.Command) bool {
+			return over(lost.Seen()) && strings.HasPrefix(cmd.Name(), "eval") && slices.Contains(cmd, "test:row:1")
+		})
+		got, err := read(c, db.loader("1"))
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, got.Version)
+		givenBack.Wait()
+		assert.EqualValues(t, 1, srv.Do("exists", "test:row:1"), "void: the lease was not given")
+		givenBack.Release()
+		await(t, "the lease to go", 10*time.Second, func() bool { return srv.Do("exists", "test:row:1") == int64(0) })
+	})
 }
