@@ -13,6 +13,10 @@ import (
 // not needed, and nothing worse.
 const listedBeats = 4
 
+// agesKept is of how many beats their origin knows what they told. One that is
+// older when it comes back has been under way for longer than any link is silent.
+const agesKept = 16
+
 // Origin numbers the messages of one node and accounts for them in its beats.
 // All methods may be called concurrently.
 //
@@ -26,8 +30,9 @@ type Origin struct {
 	last    uint64     // number given out last
 	beats   uint64     // beats made so far
 	every   time.Duration
-	changed time.Time // last Next, Confirmed or Lost
-	open    []uint64  // ascending, at most MaxListed
+	ages    [agesKept]time.Duration // told by the last beats, by number
+	changed time.Time               // last Next, Confirmed or Lost
+	open    []uint64                // ascending, at most MaxListed
 	lost    []lostNumber
 
 	// Numbers that were open when open was full. They cannot be listed, so beats
@@ -135,6 +140,7 @@ func (o *Origin) beat(kind Kind, interval time.Duration) Message {
 	now := time.Now()
 	o.beats++
 	o.every = interval
+	o.ages[o.beats%agesKept] = now.Sub(o.began)
 	if o.unlisted > 0 {
 		o.overflow = listedBeats
 	}
@@ -157,12 +163,24 @@ func (o *Origin) beat(kind Kind, interval time.Duration) Message {
 	return m
 }
 
-// progress returns the number of beats made, the announced interval and the
-// number given out last.
-func (o *Origin) progress() (beats uint64, every time.Duration, last uint64) {
+// progress returns the number of beats made and the announced interval.
+func (o *Origin) progress() (beats uint64, every time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.beats, o.every, o.last
+	return o.beats, o.every
+}
+
+// gave reports whether a message with the id of the origin is its own. A copy of
+// the process, made while it ran, goes on with the same id and the same numbers,
+// but no two of them beat at the same nanosecond of their lives.
+func (o *Origin) gave(m *Message) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := &m.Beat
+	if m.Seq > o.last || b.Number > o.beats {
+		return false
+	}
+	return b.Number == 0 || o.beats-b.Number < agesKept && o.ages[b.Number%agesKept] == b.Age
 }
 
 // Interval returns how far apart the beats of each of so many nodes are to be,

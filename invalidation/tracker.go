@@ -147,9 +147,10 @@ func (t *Tracker) count(r GapReason) GapReason {
 
 func (t *Tracker) observe(m *Message, now time.Time) GapReason {
 	if t.own != nil && m.Node == t.own.ID() && !mutant.On(mutant.SharedID) {
-		// What carries our id and was not ours to give out yet is another's: a
-		// copied id, or a forgery. It says nothing about our own messages.
-		if beats, _, last := t.own.progress(); m.Seq > last || m.Beat.Number > beats {
+		// What carries our id and is not ours is another's: a copy of this process,
+		// or a forgery. It says nothing about our own messages, and what it changed
+		// before it beat may have passed for ours.
+		if !t.own.gave(m) {
 			return GapImpostor
 		}
 	}
@@ -222,7 +223,7 @@ func (t *Tracker) expectOwn(now time.Time) {
 	if t.own == nil || t.since.IsZero() || t.peers[t.own.ID()] != nil {
 		return
 	}
-	if beats, every, _ := t.own.progress(); beats > 0 {
+	if beats, every := t.own.progress(); beats > 0 {
 		if p := t.admit(t.own.ID(), now); p != nil {
 			p.interval = every
 			p.wait(now, t.assumed)

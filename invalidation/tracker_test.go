@@ -293,6 +293,28 @@ func TestTracker_tellsAnImpostor(t *testing.T) {
 	require.Equal(t, none, k.message(40*ms, 9, 2))
 }
 
+// A copy of the process, made while it ran, numbers its messages as this one does:
+// they pass for our own, and change what this node holds. Its next beat tells.
+func TestTracker_tellsACopyOfItsOwnNode(t *testing.T) {
+	own := invalidation.NewOrigin(nodeID(9))
+	k := newTrack(t, own)
+	for range 3 {
+		own.Next()
+	}
+	mine := own.Beat(time.Second)
+	require.Equal(t, none, k.observe(10*ms, mine))
+	require.Equal(t, none, k.message(20*ms, 9, 2))
+	copied := mine
+	copied.Beat.Age++
+	require.Equal(t, invalidation.GapImpostor, k.observe(30*ms, copied))
+	copied.Kind, copied.Beat.Interval = invalidation.KindBye, 0
+	require.Equal(t, invalidation.GapImpostor, k.observe(40*ms, copied), "its goodbye is not ours")
+	for i := range 20 {
+		require.Equal(t, none, k.observe(time.Duration(50+i)*ms, own.Beat(time.Second)))
+	}
+	require.Equal(t, invalidation.GapImpostor, k.observe(100*ms, mine), "one so old is nobody's")
+}
+
 // S5: a number that no beat ever comes to was not the node's own. It must not
 // make all real ones pass for seen.
 func TestTracker_recoversFromAForgedNumber(t *testing.T) {

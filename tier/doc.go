@@ -175,6 +175,13 @@
 //   - That a Set whose outcome is unknown stores nothing after the deletion that is
 //     owed for it, if the clock of Redis was set back in between: it is told by that
 //     clock that it is late.
+//   - That the others see a change before Redis has confirmed it: until its replay,
+//     within a second of Redis' return, they may serve the old value.
+//   - What happened while a machine was suspended, its clocks with it: a node on it
+//     serves L1 for at most 2 Heartbeats from when it goes on. Of a process that was
+//     copied while it runs (a snapshot of its memory), original and copy take each
+//     other's changes for their own until the next beat; they are slower from then
+//     on, and as coherent as others.
 //   - A commit that goes on after its context has ended and outlives the bracket
 //     of its Update, in a process that then dies.
 //   - Versions of SetVersioned that Redis has forgotten: with Clear, by eviction,

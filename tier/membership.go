@@ -41,7 +41,7 @@ type member struct {
 	tracked int64      // until when the last proof of tracking trusts; guarded by mu
 	beats   [8]ownBeat // the last own beats, by number; guarded by mu
 
-	barriers map[uint64]chan struct{} // closed when the own beat is heard; guarded by mu
+	barriers map[uint64]awaitedBeat // by number; guarded by mu
 
 	sent, received, gaps atomic.Uint64
 	gapReason            atomic.Pointer[string]
@@ -50,14 +50,21 @@ type member struct {
 // ownBeat is a beat under way to ourselves.
 type ownBeat struct {
 	number   uint64
-	sent     int64 // on the node's clock
+	sent     int64         // on the node's clock
+	age      time.Duration // as it told
 	interval time.Duration
+}
+
+// awaitedBeat is an own beat, with the age it told; heard is closed when it comes.
+type awaitedBeat struct {
+	heard chan struct{}
+	age   time.Duration
 }
 
 func newMember(n *Node) *member {
 	m := &member{
 		node: n, heardOnce: make(chan struct{}), beatNow: make(chan struct{}, 1),
-		relink: make(chan struct{}, 1), origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]chan struct{}),
+		relink: make(chan struct{}, 1), origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]awaitedBeat),
 	}
 	m.tracker = invalidation.NewTracker(m.origin)
 	if !n.cfg.Tracking {
@@ -148,7 +155,7 @@ func (m *member) Message(msg invalidation.Message) {
 		return // the in-process bus loses nothing, and its nodes do not beat
 	}
 	if own && msg.Kind == invalidation.KindBeat {
-		m.echoed(msg.Beat.Number)
+		m.echoed(&msg.Beat)
 	}
 	m.missing(m.tracker.Observe(msg, time.Now()))
 }
@@ -189,17 +196,17 @@ func (m *member) missing(reason invalidation.GapReason) {
 	}
 }
 
-// echoed takes an own beat that came back. Only its number counts, and only
-// if this process did send it: a message may cause misses, never trust.
-func (m *member) echoed(number uint64) {
+// echoed takes an own beat that came back, if this process did send it, which its
+// age proves: a message may cause misses, never trust.
+func (m *member) echoed(beat *invalidation.Beat) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if heard := m.barriers[number]; heard != nil {
-		close(heard) // however many beats were sent since
-		delete(m.barriers, number)
+	if w, ok := m.barriers[beat.Number]; ok && w.age == beat.Age {
+		close(w.heard) // however many beats were sent since
+		delete(m.barriers, beat.Number)
 	}
-	b := m.beats[number%uint64(len(m.beats))]
-	if b.number != number || number == 0 {
+	b := m.beats[beat.Number%uint64(len(m.beats))]
+	if b.number != beat.Number || b.number == 0 || b.age != beat.Age {
 		return
 	}
 	m.echo = max(m.echo, b.sent+int64(max(m.maxSilence(), 2*b.interval)+invalidation.Grace))
@@ -299,11 +306,11 @@ func (m *member) sendBeat() { m.sendMarked(nil) }
 func (m *member) sendMarked(heard chan struct{}) (number uint64) {
 	interval := m.interval()
 	msg := m.origin.Beat(interval)
-	b := ownBeat{number: msg.Beat.Number, sent: m.node.clock.Now(), interval: interval}
+	b := ownBeat{number: msg.Beat.Number, sent: m.node.clock.Now(), age: msg.Beat.Age, interval: interval}
 	m.mu.Lock()
 	m.beats[b.number%uint64(len(m.beats))] = b
 	if heard != nil {
-		m.barriers[b.number] = heard
+		m.barriers[b.number] = awaitedBeat{heard, b.age}
 	}
 	m.mu.Unlock()
 	m.publish(msg)
