@@ -15,14 +15,16 @@ import (
 func memory(b *bench) error {
 	t := &table{
 		name: "Memory", title: "Memory per entry: heap after GC, keys and values included",
-		about:   "100,000 entries (10,000 in a smoke run), decoded values of a struct with 100 bytes or 1 KiB of data; peers that hold bytes hold them encoded. What an empty cache takes is not counted, nor are its connections.",
+		about: "100,000 entries (10,000 in a smoke run), decoded values of a struct with 100 bytes or 1 KiB of data; peers that hold bytes hold them encoded. What an empty cache takes is not counted, nor are its connections. " +
+			"Values are loaded by peers that load, so that Tandem does not remember changes, which it does for 30 seconds (some 130 bytes each, at most 65,536). Budgets in bytes are twice what is held.",
 		columns: []string{"B/entry", "empty-B"}, base: "ristretto", better: "less",
 	}
 	var all []contender
+	n := b.scale(100_000)
 	for _, size := range []int{100, 1 << 10} {
 		for _, p := range peer.Memory[Blob]() {
 			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("size=%d", size), round: func() (sample, error) {
-				return b.heap(order{Peer: p.Name, Addr: b.redis.addr, Keys: b.scale(100_000), Size: size, Bytes: 1 << 30})
+				return b.heap(order{Peer: p.Name, Addr: b.redis.addr, Keys: n, Size: size, Bytes: int64(2 * n * (size + usualOverhead))})
 			}})
 		}
 	}
@@ -35,7 +37,11 @@ func memory(b *bench) error {
 	return b.budget()
 }
 
+// usualOverhead is roughly what an entry takes besides its value.
+const usualOverhead = 400
+
 type memoryReport struct {
+	Bare        int64 // what Tandem takes without a memory
 	Empty, Full int64
 	Entries     int64
 }
@@ -55,7 +61,7 @@ func (b *bench) heap(o order) (s sample, err error) {
 	}
 	return sample{
 		"ops": 1, "B/entry": float64(r.Full-r.Empty) / float64(r.Entries), "empty-B": float64(r.Empty),
-		"entries": float64(r.Entries), "heap-B": float64(r.Full),
+		"entries": float64(r.Entries), "heap-B": float64(r.Full - r.Bare),
 	}, nil
 }
 
@@ -63,14 +69,14 @@ func (b *bench) heap(o order) (s sample, err error) {
 func (b *bench) budget() error {
 	t := &table{
 		name: "Budget", title: "Local.MaxBytes against the heap of a full store",
-		about:   "A budget of 32 MiB, offered twice as much as fits. The heap is that of everything, the tables of an empty store included.",
+		about:   "A budget of 32 MiB, offered twice as much as fits, by loads. The heap is that of all entries and tables, those of an empty store included, but for what a node without a memory takes (connections).",
 		columns: []string{"heap-B/budget-B", "entries"}, base: "tandem", better: "less",
 	}
 	const budget = 32 << 20
 	var all []contender
 	for _, size := range []int{100, 1 << 10, 10 << 10} {
 		all = append(all, contender{peer: "tandem", params: fmt.Sprintf("size=%d", size), round: func() (sample, error) {
-			s, err := b.heap(order{Peer: "tandem-budget", Addr: b.redis.addr, Keys: b.scale(2 * budget / (size + 400)), Size: size, Bytes: budget})
+			s, err := b.heap(order{Peer: "tandem-budget", Addr: b.redis.addr, Keys: b.scale(2 * budget / (size + usualOverhead)), Size: size, Bytes: budget})
 			if err == nil {
 				s["heap-B/budget-B"] = s["heap-B"] / budget
 			}
@@ -87,6 +93,7 @@ func (b *bench) budget() error {
 func memoryChild(_ context.Context, o order, say func(any) error) error {
 	var c peer.Cache[Blob]
 	var err error
+	bare := int64(0)
 	before := heap()
 	env := peer.Env{Addr: o.Addr, Entries: o.Keys, Bytes: o.Bytes, Name: fmt.Sprintf("memory-%s-%d", o.Peer, o.Size)} // a size that ran before left its values in Redis
 	counted := func() int64 { return int64(o.Keys) }
@@ -96,6 +103,13 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 		}
 	}
 	if o.Peer == "tandem-budget" {
+		other, err := openBare(env)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = other.Close() }()
+		bare = heap() - before
+		before += bare // it is there, and c takes as much again
 		c, err = peer.OpenTandem(env, tier.Options[Blob]{TTL: peer.TTL, Local: tier.Local{MaxBytes: o.Bytes}})
 	}
 	if err != nil || c == nil {
@@ -105,14 +119,10 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 		counted = func() int64 { return s.Stats().Entries }
 	}
 	ctx := context.Background()
-	// Connections and their buffers are no memory of entries.
-	if err := together(1000, func(i int) error {
-		_, _, err := c.Get(ctx, fmt.Sprintf("absent:%d", i))
-		return err
-	}); err != nil {
+	if err := connect(c); err != nil {
 		return err
 	}
-	r := memoryReport{Empty: heap() - before}
+	r := memoryReport{Bare: bare, Empty: heap() - before}
 	value := makeBlob(o.Size)
 	for range 2 {
 		if err := together(o.Keys, func(i int) error {
@@ -120,7 +130,7 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 			if _, ok, err := c.Get(ctx, key); ok || err != nil {
 				return err
 			}
-			if err := c.Set(ctx, key, value(i)); err != nil {
+			if err := store(ctx, c, key, value(i)); err != nil {
 				return err
 			}
 			_, _, err := c.Get(ctx, key)
@@ -132,6 +142,34 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 	r.Full, r.Entries = heap()-before, counted()
 	runtime.KeepAlive(c)
 	return errors.Join(say(r), c.Close())
+}
+
+// store lets a peer load a value, or sets it.
+func store(ctx context.Context, c peer.Cache[Blob], key string, v Blob) error {
+	l, ok := c.(peer.Loader[Blob])
+	if !ok {
+		return c.Set(ctx, key, v)
+	}
+	_, err := l.Load(ctx, key, func(context.Context) (Blob, error) { return v, nil })
+	return err
+}
+
+// connect lets a peer open its connections: their buffers are no memory of entries.
+func connect(c peer.Cache[Blob]) error {
+	return together(1000, func(i int) error {
+		_, _, err := c.Get(context.Background(), fmt.Sprintf("absent:%d", i))
+		return err
+	})
+}
+
+// openBare opens a Tandem cache without a memory.
+func openBare(env peer.Env) (peer.Cache[Blob], error) {
+	env.Name += "-bare"
+	c, err := peer.OpenTandem(env, tier.Options[Blob]{TTL: peer.TTL, Local: tier.Local{Disabled: true}})
+	if err != nil {
+		return nil, err
+	}
+	return c, connect(c)
 }
 
 func heap() int64 {
