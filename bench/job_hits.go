@@ -112,7 +112,7 @@ func hits[T any](h *holder[T], order [][]string, l load, cpus int) func() (sampl
 func l1Hits(b *bench) error {
 	t := &table{
 		name: "L1Hit", title: "L1 hit: a decoded value from the memory of the process",
-		about:   "100,000 keys resident (10,000 of 1 KiB and 10 KiB), in all peers at once that hold values of that kind. ristretto stores without a TTL, all others with one. Peers that hold bytes decode on each hit.",
+		about:   "100,000 keys resident (10,000 of 1 KiB and 10 KiB), in all peers at once that hold values of that kind. Budgets in bytes are 256 MiB. ristretto stores without a TTL, all others with one. Peers that hold bytes decode on each hit.",
 		columns: []string{"ns/op", "allocs/op", "B/op"}, base: "ristretto", better: "less",
 	}
 	n := b.scale(100_000)
@@ -138,7 +138,7 @@ func l1Group[T any](b *bench, t *table, value string, n int, dists []string, cpu
 	keys := makeKeys(n)
 	var all []contender
 	for _, p := range peer.Memory[T]() {
-		h := &holder[T]{peer: p, env: peer.Env{Addr: b.redis.addr, Bytes: 1 << 30}, keys: keys, value: make}
+		h := &holder[T]{peer: p, env: peer.Env{Addr: b.redis.addr, Bytes: 256 << 20}, keys: keys, value: make}
 		defer func() { err = errors.Join(err, h.close()) }()
 		for _, d := range dists {
 			order := draw(keys, d, 2)

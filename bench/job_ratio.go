@@ -103,7 +103,7 @@ func (t *trace) measure(b *bench) error {
 			keys = fmt.Sprintf(" to %.0f keys", n)
 		}
 	}
-	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %d replays at a time; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count.",
+	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %d replays at a time; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count, and its tables.",
 		accesses, keys, ratioParallel, once.rounds)
 	tab.done(b)
 	return nil
@@ -177,10 +177,16 @@ func (t *trace) ratio(name string, capacity int) (s sample, err error) {
 // store of a node without Redis, which is given all keys beforehand.
 func (t *trace) tandemRatio(capacity int) (s sample, err error) {
 	env := peer.Env{Name: "ratio"}
-	c, err := peer.OpenTandem(env, tier.Options[int]{
-		TTL: peer.TTL, Cost: func(int) int64 { return ratioEntryBytes },
-		Local: tier.Local{MaxBytes: int64(capacity) * tandemEntry()},
-	})
+	want := int64(capacity) * tandemEntry()
+	c, err := openRatio(env, want)
+	// Its tables are in its budget, and not in that of any other peer.
+	for more := want; err == nil && c.(stater).Stats().BytesLimit < want; {
+		more += want - c.(stater).Stats().BytesLimit
+		err = c.Close()
+		if err == nil {
+			c, err = openRatio(env, more)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -192,16 +198,22 @@ func (t *trace) tandemRatio(capacity int) (s sample, err error) {
 			return nil, err
 		}
 	}
-	stats := c.(interface{ Stats() tier.Stats }).Stats()
+	stats := c.(stater).Stats()
 	return t.sample(int(stats.HitsL1)), nil
+}
+
+type stater interface{ Stats() tier.Stats }
+
+func openRatio(env peer.Env, maxBytes int64) (peer.Cache[int], error) {
+	return peer.OpenTandem(env, tier.Options[int]{
+		TTL: peer.TTL, Cost: func(int) int64 { return ratioEntryBytes }, Local: tier.Local{MaxBytes: maxBytes},
+	})
 }
 
 // tandemEntry is what one entry takes of a budget: measured, since the overhead is
 // Tandem's own affair.
 func tandemEntry() int64 {
-	c, err := peer.OpenTandem(peer.Env{Name: "probe"}, tier.Options[int]{
-		TTL: peer.TTL, Cost: func(int) int64 { return ratioEntryBytes }, Local: tier.Local{MaxBytes: 64 << 20},
-	})
+	c, err := openRatio(peer.Env{Name: "probe"}, 64<<20)
 	if err != nil {
 		return ratioEntryBytes
 	}
@@ -209,7 +221,7 @@ func tandemEntry() int64 {
 	for _, key := range makeKeys(100) {
 		_ = c.Set(context.Background(), key, 1)
 	}
-	s := c.(interface{ Stats() tier.Stats }).Stats()
+	s := c.(stater).Stats()
 	if s.Entries == 0 {
 		return ratioEntryBytes
 	}

@@ -103,9 +103,10 @@ func reopened[T any](open space, name string, opts Options[T]) (*Cache[T], error
 }
 
 func build[T any](n *Node, name string, opts Options[T]) (*Cache[T], error) {
-	f := fence.New(l1.Capacity(opts.Local.MaxBytes))
+	forEntries := l1.ForEntries(opts.Local.MaxBytes)
+	f := fence.New(l1.Capacity(forEntries))
 	local, err := l1.New[T](l1.Config{
-		MaxBytes: opts.Local.MaxBytes, Disabled: opts.Local.Disabled, Fence: f, Clock: n.clock,
+		MaxBytes: forEntries, Disabled: opts.Local.Disabled, Fence: f, Clock: n.clock,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tier: cache %q: Local: %w", name, err)

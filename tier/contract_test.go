@@ -78,7 +78,7 @@ func TestContract_namesAndZeroValues(t *testing.T) {
 	_ = tier.CounterOptions{Window: time.Duration(0)}
 	_ = tier.Stats{
 		HitsL1: 0, HitsL2: 0, Misses: 0, Loads: 0, LoadErrors: 0, Collapsed: 0, StaleServed: 0, FillsRefused: 0,
-		DecodeErrors: 0, Entries: 0, Bytes: 0, Evictions: 0,
+		DecodeErrors: 0, Entries: 0, Bytes: 0, BytesLimit: 0, Evictions: 0,
 	}
 	assert.Equal(t, []time.Duration{time.Minute, 5 * time.Minute, time.Hour, 24 * time.Hour, -1},
 		[]time.Duration{tier.TTLShort, tier.TTLMedium, tier.TTLLong, tier.TTLDay, tier.NoExpiry})

@@ -102,7 +102,9 @@ type Options[T any] struct {
 
 // Local describes a cache's tier in this process' memory.
 type Local struct {
-	// MaxBytes bounds the memory of the cached values. Default 64 MiB.
+	// MaxBytes bounds the memory of the cached values and of the tables that find
+	// them, which take about a tenth. Default 64 MiB. See Options.Cost for how
+	// values are counted.
 	MaxBytes int64
 	// TTL is the longest time that a value is served from memory without asking
 	// Redis again. Default 0: as long as the record lives.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tandemcache/tandem/internal/journal"
+	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
 )
 
@@ -28,18 +29,23 @@ type Stats struct {
 	DecodeErrors uint64 // what stood under a key and was no usable record
 	Entries      int64  // values in memory now
 	Bytes        int64  // and their estimated size
+	BytesLimit   int64  // to which Bytes is held: Local.MaxBytes less the tables that find values
 	Evictions    uint64 // values dropped from memory for want of room
 }
 
 // Stats returns a snapshot of the cache's counts. It does no I/O.
 func (c *Cache[T]) Stats() Stats {
 	local := c.local.Stats()
+	limit := l1.ForEntries(c.opts.Local.MaxBytes)
+	if c.opts.Local.Disabled {
+		limit = 0
+	}
 	return Stats{
 		HitsL1: local.Hits, HitsL2: c.counts.hitsL2.Load(), Misses: c.counts.misses.Load(),
 		Loads: c.counts.loads.Load(), LoadErrors: c.counts.loadErrors.Load(),
 		Collapsed: c.flights.Stats().Collapsed, StaleServed: c.counts.staleServed.Load(),
 		FillsRefused: c.counts.fillsRefused.Load(), DecodeErrors: c.counts.decodeErrors.Load(),
-		Entries: local.Entries, Bytes: local.Bytes, Evictions: local.Evictions,
+		Entries: local.Entries, Bytes: local.Bytes, BytesLimit: limit, Evictions: local.Evictions,
 	}
 }
 

@@ -102,3 +102,34 @@ func TestMeasure_memory(t *testing.T) {
 	assert.LessOrEqual(t, ratio, 1.3)
 	runtime.KeepAlive(bare)
 }
+
+// A budget for entries and tables is what both take on the heap, to a tenth, when
+// twice as much is offered as fits.
+func TestMeasure_budgetIncludesTables(t *testing.T) {
+	const budget, value = 32 << 20, 1000
+	seed := maphash.MakeSeed()
+	before := heap()
+	room := l1.ForEntries(budget)
+	s, err := l1.New[*[value]byte](l1.Config{MaxBytes: room, Fence: fence.New(l1.Capacity(room))})
+	require.NoError(t, err)
+	defer s.Close()
+	empty := heap() - before
+	require.InDelta(t, empty, budget-room, 0.01*budget, "the tables")
+	for i := range 2 * budget / value {
+		key := fmt.Sprintf("user:%011d", i)
+		h := maphash.String(seed, key)
+		s.Put(h, &l1.Entry[*[value]byte]{
+			Key: key, Stamp: s.Fence().Stamp(h), Value: new([value]byte), FreshUntil: math.MaxInt64,
+		}, value+8)
+		if i%1000 == 0 {
+			s.Wait()
+		}
+	}
+	s.Wait()
+	ratio := float64(heap()-before) / budget
+	t.Logf("%.2f of the budget on the heap, %.2f of it by an empty store", ratio, float64(empty)/budget)
+	require.Greater(t, s.Stats().Evictions+s.Stats().Rejected, uint64(0))
+	assert.InDelta(t, 1, ratio, 0.1)
+	assert.EqualValues(t, 750_000, l1.ForEntries(1_000_000), "a small one keeps three quarters for entries")
+	assert.EqualValues(t, 1, l1.ForEntries(1))
+}
