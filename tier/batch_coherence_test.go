@@ -232,3 +232,39 @@ func TestOneLoad_panickedBatchWaitsForNobody(t *testing.T) {
 		})
 	}
 }
+
+// BoundedStaleness: a batch whose first keys found Redis away looks again for those
+// that come after a load, when Redis may be back. What L1 would serve meanwhile is
+// not known to be current.
+func TestBoundedStaleness_batchLooksAgainAfterALoad(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	const timeout = 100 * time.Millisecond
+	n := open(t, tier.Config{URL: srv.URL(), Timeout: timeout})
+	c := cache(t, n, tier.Options[row]{})
+	ctx := t.Context()
+	require.NoError(t, c.Set(ctx, "last", row{Key: "last", Version: 1}, 0))
+	local(t, c, "last")
+	srv.Freeze()
+	defer srv.Thaw()
+	await(t, "L1 to be trusted no more", 10*time.Second, func() bool {
+		item, err := c.Lookup(ctx, "last")
+		return err == nil && item.Stale
+	})
+	var found []string
+	got, err := c.GetOrSetMany(ctx, append(number(500), "last"), 0, func(_ context.Context, missing []string) (map[string]row, error) {
+		if found = append(found, missing...); len(missing) == 1 {
+			return map[string]row{"last": {Key: "last", Version: 2}}, nil
+		}
+		srv.Thaw()
+		srv.Do("del", "tandem:row:last") // nobody is told
+		since := time.Now()
+		await(t, "Redis to answer", 10*time.Second, func() bool {
+			return n.Health(ctx).L2.Healthy && time.Since(since) > timeout
+		})
+		return nil, nil
+	})
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, got["last"].Version, "served from L1 although Redis answers")
+	assert.Equal(t, 501, len(found))
+}

@@ -48,6 +48,8 @@ type batchLoader[T any] func(ctx context.Context, missing []string) (map[string]
 //     The rest of keys is not loaded.
 //   - the cause of a ctx that has ended.
 //
+// A positive Options.SoftTimeout is for single keys: a batch waits for its load.
+//
 // A panic of load reaches the caller. Errors about ttl, a nil load and ErrClosed
 // come before anything is done.
 //
@@ -83,7 +85,8 @@ type batchCall[T any] struct {
 	ttl  time.Duration
 	load batchLoader[T]
 	out  map[string]T
-	away bool // Redis does not answer
+	away bool      // Redis did not answer
+	at   time.Time // when that was seen
 }
 
 // single is the request of one key alone, for loads in the background.
@@ -121,17 +124,19 @@ func (b *batchCall[T]) chunk(ctx context.Context, items []*item[T]) error {
 	return nil
 }
 
-// look is lookMany, but for Redis having answered nothing of a whole chunk: the
-// rest of the batch does not ask it then.
+// look is lookMany, but for Redis having answered nothing of a whole chunk: what
+// comes within a Timeout after that does not ask it. Later it is asked again, for
+// loads take their time, and L1 may stand in only while Redis does not answer.
 func (b *batchCall[T]) look(ctx context.Context, items []*item[T]) error {
 	c := b.c
 	if err := c.node.enter(); err != nil {
 		return err
 	}
 	defer c.node.leave()
-	if !b.away {
+	if !b.away || time.Since(b.at) > c.node.cfg.Timeout {
 		c.lookMany(ctx, items, c.budget())
 		b.away = !slices.ContainsFunc(items, func(it *item[T]) bool { return it.r.outcome != down })
+		b.at = time.Now()
 		return nil
 	}
 	for _, it := range items {

@@ -56,7 +56,7 @@ type Options[T any] struct {
 	// SoftTimeout is how long GetOrSet and Fetch wait for a load when there is
 	// a value past its TTL to answer with, see StaleFor. The load goes on in the
 	// background. Default 0: until it ends or fails; negative: not at all
-	// (stale-while-revalidate).
+	// (stale-while-revalidate). GetOrSetMany takes a positive one for 0.
 	SoftTimeout time.Duration
 
 	// LoadTimeout is the longest time that one load may take, from when the loader
