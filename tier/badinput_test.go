@@ -28,6 +28,8 @@ func TestOpen_namesEveryFault(t *testing.T) {
 		"colon":      {tier.Config{Prefix: "a:b"}, []string{"Prefix"}},
 		"long":       {tier.Config{Prefix: strings.Repeat("a", 65)}, []string{"Prefix", "65"}},
 		"timeout":    {tier.Config{Timeout: time.Microsecond}, []string{"Timeout"}},
+		"no timeout": {tier.Config{Timeout: math.MaxInt64}, []string{"Timeout", "1h"}},
+		"no beats":   {tier.Config{Heartbeat: math.MaxInt64}, []string{"Heartbeat", "1h"}},
 		"heartbeat":  {tier.Config{Heartbeat: -1}, []string{"Heartbeat"}},
 		"maxpending": {tier.Config{MaxPending: -1}, []string{"MaxPending"}},
 		"both":       {tier.Config{URL: "redis://localhost", Redis: redis.NewClient(&redis.Options{})}, []string{"URL", "Redis"}},

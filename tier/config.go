@@ -33,6 +33,9 @@ const (
 	defaultMaxPending = 65_536
 
 	defaultMaxBackground = 256
+
+	// Sums and doubles of these must stay durations.
+	maxTimeout, maxHeartbeat = time.Hour, time.Hour
 )
 
 // Config describes a [Node]. The zero value is a working node without Redis:
@@ -72,11 +75,11 @@ type Config struct {
 
 	// Timeout bounds one Redis call, and all Redis time of one read together; of
 	// a batch that of each step: to look, to lease, and to store a pipeline.
-	// Default 200 ms.
+	// Default 200 ms, at least 1 ms, at most an hour.
 	Timeout time.Duration
 
 	// Heartbeat is how often a node proves that it hears invalidations.
-	// Default 1 s. The bound Δ of BoundedStaleness follows from it; see
+	// Default 1 s, at least 10 ms, at most an hour. The bound Δ of BoundedStaleness follows from it; see
 	// NodeStats.MaxStaleness.
 	Heartbeat time.Duration
 
@@ -171,11 +174,11 @@ func (c Config) resolve() (Config, error) {
 	if err := checkPrefix(c.Prefix); err != nil {
 		fault("Prefix: %w", err)
 	}
-	if c.Timeout < 0 || c.Timeout > 0 && c.Timeout < time.Millisecond {
-		fault("Timeout: %v is below 1ms (0 means %v)", c.Timeout, defaultTimeout)
+	if c.Timeout != 0 && (c.Timeout < time.Millisecond || c.Timeout > maxTimeout) {
+		fault("Timeout: %v is not between 1ms and %v (0 means %v)", c.Timeout, maxTimeout, defaultTimeout)
 	}
-	if c.Heartbeat < 0 || c.Heartbeat > 0 && c.Heartbeat < 10*time.Millisecond {
-		fault("Heartbeat: %v is below 10ms (0 means %v)", c.Heartbeat, defaultHeartbeat)
+	if c.Heartbeat != 0 && (c.Heartbeat < 10*time.Millisecond || c.Heartbeat > maxHeartbeat) {
+		fault("Heartbeat: %v is not between 10ms and %v (0 means %v)", c.Heartbeat, maxHeartbeat, defaultHeartbeat)
 	}
 	if c.MaxPending < 0 {
 		fault("MaxPending: %d is negative (0 means %d)", c.MaxPending, defaultMaxPending)
