@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/l2"
@@ -103,7 +104,7 @@ func (c *Counter) Allow(ctx context.Context, key string, limit int64) (d Decisio
 		if err != nil {
 			return err
 		}
-		d = Decision{Allowed: taken, Remaining: max(limit-count, 0)}
+		d = Decision{Allowed: taken, Remaining: remaining(limit, count)}
 		if !taken {
 			d.RetryAfter = window(left)
 		}
@@ -140,6 +141,9 @@ func (c *Counter) TTL(ctx context.Context, key string) (ttl time.Duration, found
 
 // Reset removes the counters of keys. Errors are joined, one a key.
 func (c *Counter) Reset(ctx context.Context, keys ...string) error {
+	if len(keys) == 0 && c.node.calls.closed() {
+		return ErrClosed
+	}
 	errs := make([]error, 0, len(keys))
 	for _, key := range keys {
 		errs = append(errs, c.call(ctx, "reset", key, func(ctx context.Context, rkey string) error {
@@ -148,6 +152,18 @@ func (c *Counter) Reset(ctx context.Context, keys ...string) error {
 		}))
 	}
 	return errors.Join(errs...)
+}
+
+// remaining is limit-count, within 0 and what 64 bits hold: a count may be negative.
+func remaining(limit, count int64) int64 {
+	switch left := limit - count; {
+	case limit <= count:
+		return 0
+	case left < 0:
+		return math.MaxInt64
+	default:
+		return left
+	}
 }
 
 func window(left time.Duration) time.Duration {

@@ -57,6 +57,15 @@ func TestCounter_counts(t *testing.T) {
 		require.EqualValues(t, math.MaxInt64, n, "an overflow changed something")
 		_, err = c.Decrement(ctx, "1", math.MinInt64)
 		require.Error(t, err)
+
+		_, err = c.Decrement(ctx, "2", 9)
+		require.NoError(t, err)
+		d, err := c.Allow(ctx, "2", 3)
+		require.NoError(t, err)
+		require.Equal(t, tier.Decision{Allowed: true, Remaining: 11}, d)
+		d, err = c.Allow(ctx, "2", math.MaxInt64)
+		require.NoError(t, err)
+		require.Equal(t, tier.Decision{Allowed: true, Remaining: math.MaxInt64}, d, "more than 64 bits hold")
 	})
 }
 
