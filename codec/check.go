@@ -25,6 +25,8 @@ type typeRules interface {
 	field(f reflect.StructField) (skip bool, fault string)
 	// kind says why a kind cannot be encoded.
 	kind(k reflect.Kind) (fault string)
+	// reads says whether some value of t, an interface with methods, can be decoded.
+	reads(t reflect.Type) bool
 	// mapKey says why t cannot be the key of a map.
 	mapKey(t reflect.Type) (fault string)
 }
@@ -42,6 +44,10 @@ const maxPointers = 16
 func walkType(rules typeRules, t reflect.Type) *typeWalk {
 	w := &typeWalk{rules: rules, seen: map[visit]bool{}}
 	w.walk(t, "", true)
+	// Of a field that may be nil more is not known; of the value itself nothing is left.
+	if t.Kind() == reflect.Interface && t.NumMethod() > 0 && !rules.reads(t) {
+		w.fault("", "is a "+t.String()+", an interface with methods, and which type to decode is in no bytes")
+	}
 	return w
 }
 

@@ -1,6 +1,8 @@
 package codec_test
 
 import (
+	"errors"
+	"fmt"
 	"math/big"
 	"net/url"
 	"testing"
@@ -61,6 +63,9 @@ func TestCheck_accepts(t *testing.T) {
 		"word":        check(codec.Msgpack[wordly]()),
 		"embedded":    check(codec.Msgpack[embedsTwice]()),
 		"noinline":    check(codec.Msgpack[noInline]()),
+		"error":       check(codec.Msgpack[error]()),
+		"has a time":  check(codec.Msgpack[fmt.Stringer]()),
+		"a field":     check(codec.Msgpack[struct{ F interface{ F() } }]()),
 		"skipped": check(codec.Msgpack[struct {
 			F func()   `msgpack:"-"`
 			G chan int `msgpack:"-,omitempty"`
@@ -128,6 +133,9 @@ func TestCheck_refusesWhatOnlyOneLibraryCannot(t *testing.T) {
 		"pointer in map":       {check(codec.Msgpack[map[string]byPointer]()), "use a map of pointers"},
 		"pointer in map array": {check(codec.Msgpack[map[string][1]struct{ F byPointer }]()), "[value][].F is a codec_test.byPointer in a map"},
 		"json keys":            {check(codec.JSON[map[float64]int]()), "keys of type float64"},
+		"interface":            {check(codec.Msgpack[interface{ F() }]()), "an interface with methods"},
+		"json interface":       {check(codec.JSON[fmt.Stringer]()), "an interface with methods"},
+		"json error":           {check(codec.JSON[error]()), "an interface with methods"},
 		"json hidden":          {check(codec.JSON[embedsHidden]()), "embedded pointer to a type that is not exported"},
 	} {
 		require.ErrorIs(t, tt.err, codec.ErrType, name)
@@ -160,4 +168,19 @@ func TestCheck_isForwarded(t *testing.T) {
 	for _, c := range wrapped(t, codec.Text())[1:] {
 		assert.NoError(t, check(c), c.Name())
 	}
+}
+
+// What check lets through as an interface with methods does come back.
+func TestCheck_interfacesThatAreRead(t *testing.T) {
+	b, err := codec.Msgpack[error]().Append(nil, errors.New("text"))
+	require.NoError(t, err)
+	var e error
+	require.NoError(t, codec.Msgpack[error]().Decode(b, &e))
+	require.EqualError(t, e, "text")
+
+	b, err = codec.Msgpack[fmt.Stringer]().Append(nil, time.Unix(5, 0))
+	require.NoError(t, err)
+	var s fmt.Stringer
+	require.NoError(t, codec.Msgpack[fmt.Stringer]().Decode(b, &s))
+	require.Equal(t, time.Unix(5, 0).String(), s.String())
 }

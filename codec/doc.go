@@ -50,7 +50,8 @@
 //
 // Check of [Msgpack] and [JSON] finds, by the type alone, what can never be
 // encoded or never be read back: channels, functions, complex numbers, unsafe
-// pointers, a method to encode without its counterpart. For Msgpack also:
+// pointers, a method to encode without its counterpart, and as the value itself
+// an interface with methods (Msgpack takes error). For Msgpack also:
 //
 //   - embedded pointers to structs, for which the library starts a goroutine
 //     that never ends: embed the struct, name the field, or tag it
@@ -79,6 +80,8 @@
 //     loses the location too and decodes into time.Local. Compare with Equal.
 //   - Both: a struct that embeds a type with encoding methods, such as
 //     time.Time, inherits them, and encodes only that part.
+//   - Both: what a field that is an interface with methods holds is written, and
+//     Decode refuses it, because the bytes do not name its type. Nil is read.
 //   - Both: unexported fields are not encoded. JSON replaces invalid UTF-8 in
 //     strings, and writes a nil slice as null, which comes back nil.
 //   - [Bytes]: nil comes back empty.

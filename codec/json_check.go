@@ -52,6 +52,8 @@ func (jsonRules) field(f reflect.StructField) (skip bool, fault string) {
 
 func (jsonRules) kind(k reflect.Kind) string { return neverEncodes(k) }
 
+func (jsonRules) reads(reflect.Type) bool { return false }
+
 func (jsonRules) mapKey(t reflect.Type) string {
 	if t.Kind() == reflect.String || isInteger(t.Kind()) || t.Kind() == reflect.Uintptr ||
 		implements[encoding.TextMarshaler](t) {

@@ -126,4 +126,10 @@ func (msgpackRules) kind(k reflect.Kind) string {
 	return neverEncodes(k)
 }
 
+// reads: the library makes an error of the text that it wrote of one, and of what it
+// makes of other bytes only a time has methods.
+func (msgpackRules) reads(t reflect.Type) bool {
+	return t == reflect.TypeFor[error]() || reflect.TypeFor[time.Time]().Implements(t)
+}
+
 func (msgpackRules) mapKey(reflect.Type) string { return "" }
