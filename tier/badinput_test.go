@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/codec"
 	"github.com/tandemcache/tandem/internal/redistest"
 	"github.com/tandemcache/tandem/invalidation"
 	"github.com/tandemcache/tandem/tier"
@@ -170,8 +171,17 @@ func TestCache_badCalls(t *testing.T) {
 // A value over the limit: Set is an error and what was there is gone; a load's
 // caller gets the value.
 func TestCache_valueOverTheLimit(t *testing.T) {
+	t.Run("limit=cache", func(t *testing.T) { overTheLimit(t, tier.Options[row]{MaxValueBytes: 200}) })
+	t.Run("limit=codec", func(t *testing.T) {
+		c, err := codec.Compressed(codec.Msgpack[row](), codec.Compression{MaxBytes: 200})
+		require.NoError(t, err)
+		overTheLimit(t, tier.Options[row]{Codec: c})
+	})
+}
+
+func overTheLimit(t *testing.T, opts tier.Options[row]) {
 	eachStore(t, func(t *testing.T, cfg tier.Config) {
-		c := cache(t, open(t, cfg), tier.Options[row]{MaxValueBytes: 200})
+		c := cache(t, open(t, cfg), opts)
 		big := row{Key: "1", Version: 2, Pad: strings.Repeat("x", 300)}
 		require.NoError(t, c.Set(t.Context(), "1", row{Key: "1", Version: 1}, 0))
 		err := c.Set(t.Context(), "1", big, 0)

@@ -44,7 +44,7 @@ type Cache[T any] struct {
 // counts are the events off the hit path; hits in memory are counted by l1.
 type counts struct {
 	hitsL2, misses, loads, loadErrors, staleServed atomic.Uint64
-	fillsRefused, decodeErrors, tooLarge           atomic.Uint64
+	fillsRefused, decodeErrors                     atomic.Uint64
 }
 
 // New opens the cache of that name on n. Names hold letters, digits, '.', '_'

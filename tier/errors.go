@@ -22,8 +22,9 @@ var (
 	// ErrClosed says that the Node is closed.
 	ErrClosed = errors.New("tier: node closed")
 
-	// ErrTooLarge says that an encoded value exceeds Options.MaxValueBytes.
-	// Nothing was stored, and what was stored before was deleted.
+	// ErrTooLarge says that an encoded value exceeds Options.MaxValueBytes, or
+	// a limit of its codec's own (codec.ErrTooLarge). Nothing was stored, and what
+	// was stored before was deleted.
 	ErrTooLarge = errors.New("tier: value too large")
 
 	// ErrKey says that a key, prefix or name breaks the rules for keys.

@@ -2,6 +2,7 @@ package tier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -94,11 +95,13 @@ func (c *Cache[T]) payloadOf(m making[T], redisKey string) ([]byte, error) {
 		return m.payload, nil
 	}
 	payload, err := codec.AppendFor(c.opts.Codec, nil, redisKey, m.value)
+	if errors.Is(err, codec.ErrTooLarge) {
+		return nil, fmt.Errorf("%w: cache %q: value of %.80q: %w", ErrTooLarge, c.name, m.key, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tier: cache %q: value of %.80q does not encode: %w", c.name, m.key, err)
 	}
 	if len(payload) > c.opts.MaxValueBytes {
-		c.counts.tooLarge.Add(1)
 		return nil, fmt.Errorf("%w: cache %q: value of %.80q has %d bytes, the limit is %d", ErrTooLarge, c.name, m.key, len(payload), c.opts.MaxValueBytes)
 	}
 	return payload, nil
