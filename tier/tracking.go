@@ -285,8 +285,11 @@ func (c *Cache[T]) announced(key string) {
 // lookAgain reads key for L1's sake. For how long that is done depends on the
 // last read or change of the application, not on what this read keeps.
 //
-// It is a task of the node, for which Close waits while it lets nobody enter.
+// It is a task of the node, for which Close waits while it lets nobody enter. A
+// panic in it (a Codec or Options.Cost that does not expect what a stranger wrote)
+// would end the process; whoever reads the key next has it in its own goroutine.
 func (c *Cache[T]) lookAgain(ctx context.Context, key string, h uint64) {
+	defer func() { _ = recover() }()
 	mark := &c.node.tracking.recent[h%recentSlots]
 	before := mark.Load()
 	_ = c.look(ctx, key, h, c.budget(), nil) // puts what it finds into L1

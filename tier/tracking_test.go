@@ -151,6 +151,33 @@ func TestTracking_memoryObeysEvictions(t *testing.T) {
 	}
 }
 
+// A panic in what the application gave the cache reaches the reader that has it
+// called, and none of the node's own goroutines.
+func TestTracking_panicsReachReadersOnly(t *testing.T) {
+	t.Parallel()
+	cfg := tier.Config{URL: redistest.Start(t).URL(), Prefix: "test", Tracking: true}
+	a := cache(t, open(t, cfg), tier.Options[row]{})
+	looked := make(chan struct{}, 100)
+	b := cache(t, open(t, cfg), tier.Options[row]{Cost: func(r row) int64 {
+		if r.Version == 2 {
+			looked <- struct{}{}
+			panic("cost of version 2")
+		}
+		return 1
+	}})
+	require.NoError(t, a.Set(t.Context(), "k", row{Key: "k", Version: 1}, 0))
+	inL1(t, b, "k", 1)
+	require.NoError(t, a.Set(t.Context(), "k", row{Key: "k", Version: 2}, 0))
+	select {
+	case <-looked:
+	case <-time.After(soon):
+		t.Fatal("void: nothing looked again")
+	}
+	assert.PanicsWithValue(t, "cost of version 2", func() { b.Get(t.Context(), "k") })
+	require.NoError(t, a.Set(t.Context(), "k", row{Key: "k", Version: 3}, 0))
+	await(t, "the next value", soon, serves(t, b, "k", 3))
+}
+
 // A flush voids everything, also what is loaded while it happens.
 func TestTracking_memoryObeysFlushes(t *testing.T) {
 	t.Parallel()
