@@ -48,7 +48,9 @@ type batchLoader[T any] func(ctx context.Context, missing []string) (map[string]
 //     The rest of keys is not loaded.
 //   - the cause of a ctx that has ended.
 //
-// A positive Options.SoftTimeout is for single keys: a batch waits for its load.
+// Options.SoftTimeout counts for each 500 keys, once those that have no value past
+// its TTL to answer with are there. What goes on in the background takes a place of
+// Config.MaxBackground for each key.
 //
 // A panic of load reaches the caller. Errors about ttl, a nil load and ErrClosed
 // come before anything is done.
@@ -201,6 +203,7 @@ type place[T any] struct {
 
 	pending *flight.Pending[*l1.Entry[T]] // nil: asked for by a load of the key itself
 	own     *owned[T]                     // nil: of another's flight
+	late    *item[T]                      // a copy, if there is a value to answer with; the load changes its own
 }
 
 // fly loads items or waits for those who do. It returns those that must be
@@ -214,6 +217,10 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 	places := make([]place[T], 0, len(items))
 	for _, it := range items {
 		p := place[T]{item: it}
+		if it.r.stale != nil {
+			late := *it
+			p.late = &late
+		}
 		if c.flights.Inside(ctx, it.key) {
 			p.own = load.own(it)
 			p.own.nested = true
@@ -240,11 +247,13 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 	settled := true
 	var late []*item[T]
 	var errs []error
+	slow, stop := c.slow(places)
+	defer stop()
 	for i, p := range places {
-		e, err := p.wait(ctx)
+		e, err := p.wait(ctx, slow)
 		if p.own != nil && err != nil {
 			settled = false
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, flight.ErrSlow) {
 				load.raise(err, places[i+1:])
 			} else {
 				load.gone.Store(true)
@@ -257,8 +266,8 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 			again = append(again, p.item)
 		case errors.Is(err, flight.ErrClosed):
 			failed = ErrClosed
-		case p.r.stale != nil && hides(ctx, err):
-			late, errs = append(late, p.item), append(errs, err)
+		case p.late != nil && hides(ctx, err):
+			late, errs = append(late, p.late), append(errs, err)
 		case failed == nil:
 			failed = err
 		}
@@ -266,10 +275,11 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 	if settled {
 		<-load.done // what was loaded unasked is being stored
 	}
-	if err := b.standIn(ctx, late, errs); failed == nil {
+	changed, err := b.standIn(ctx, late, errs)
+	if failed == nil {
 		failed = err
 	}
-	return again, failed
+	return append(again, changed...), failed
 }
 
 // leave gives up the places in flights that are not waited for any more, so that
@@ -284,9 +294,41 @@ func leave[T any](places []place[T]) {
 	}
 }
 
-func (p *place[T]) wait(ctx context.Context) (*l1.Entry[T], error) {
-	if p.pending != nil {
+// hasty reports whether the caller waits for the load no longer than SoftTimeout,
+// see Cache.fly.
+func (p *place[T]) hasty() bool {
+	return p.late != nil && p.late.r.outcome == missed && p.pending != nil
+}
+
+func (p *place[T]) wait(ctx context.Context, slow <-chan time.Time) (*l1.Entry[T], error) {
+	switch {
+	case p.pending == nil:
+		return p.own.fly(ctx)
+	case p.hasty():
+		return p.pending.WaitUntil(ctx, slow)
+	default:
 		return p.pending.Wait(ctx)
 	}
-	return p.own.fly(ctx)
+}
+
+// slow returns a channel that is closed after SoftTimeout, nil if there is none,
+// and moves the places that do not wait for longer to the end: what comes while the
+// others are waited for is fresh.
+func (c *Cache[T]) slow(places []place[T]) (slow chan time.Time, stop func()) {
+	if c.opts.SoftTimeout <= 0 || !slices.ContainsFunc(places, func(p place[T]) bool { return p.hasty() }) {
+		return nil, func() {}
+	}
+	slices.SortStableFunc(places, func(a, b place[T]) int {
+		switch {
+		case a.hasty() == b.hasty():
+			return 0
+		case b.hasty():
+			return -1
+		default:
+			return 1
+		}
+	})
+	slow = make(chan time.Time)
+	timer := time.AfterFunc(c.opts.SoftTimeout, func() { close(slow) })
+	return slow, func() { timer.Stop() }
 }

@@ -53,10 +53,10 @@ type Options[T any] struct {
 	// being served: 0.8 is past 80 %. Default 0: off; below 1.
 	RefreshAt float64
 
-	// SoftTimeout is how long GetOrSet and Fetch wait for a load when there is
-	// a value past its TTL to answer with, see StaleFor. The load goes on in the
-	// background. Default 0: until it ends or fails; negative: not at all
-	// (stale-while-revalidate). GetOrSetMany takes a positive one for 0.
+	// SoftTimeout is how long GetOrSet, GetOrSetMany and Fetch wait for a load when
+	// there is a value past its TTL to answer with, see StaleFor. The load goes on in
+	// the background. Default 0: until it ends or fails; negative: not at all
+	// (stale-while-revalidate).
 	SoftTimeout time.Duration
 
 	// LoadTimeout is the longest time that one load may take, from when the loader

@@ -1,12 +1,14 @@
 package tier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/fence"
+	"github.com/tandemcache/tandem/internal/flight"
 	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/mutant"
 )
@@ -141,18 +143,19 @@ func (c *Cache[T]) fallback(ctx context.Context, req request[T], r reading[T], b
 	return c.serve(e)
 }
 
-// standIn is fallback for items whose loads have failed with errs, with one look for
-// all of them. The error is the first that nothing stands in for.
+// standIn is fallback, or meanwhile, for items whose loads have ended with errs, with
+// one look for all of them. It returns those that have changed during a load that
+// takes too long, and the first error that nothing stands in for.
 //
 // Where Redis did not answer before, it is asked again only for what this node
 // cannot vouch for.
-func (b *batchCall[T]) standIn(ctx context.Context, items []*item[T], errs []error) (failed error) {
+func (b *batchCall[T]) standIn(ctx context.Context, items []*item[T], errs []error) (changed []*item[T], failed error) {
 	if len(items) == 0 {
-		return nil
+		return nil, nil
 	}
 	c := b.c
 	if c.node.enter() != nil {
-		return ErrClosed
+		return nil, ErrClosed
 	}
 	defer c.node.leave()
 	ask := !b.away
@@ -164,19 +167,23 @@ func (b *batchCall[T]) standIn(ctx context.Context, items []*item[T], errs []err
 		c.lookMany(ctx, items, c.budget())
 	}
 	for i, it := range items {
+		slow := errors.Is(errs[i], flight.ErrSlow)
 		switch e := c.standIn(ctx, it.hash, it.old, &it.r); {
-		case e == nil && failed == nil:
-			failed = errs[i]
+		case e == nil && slow:
+			changed = append(changed, it)
 		case e == nil:
+			failed = cmp.Or(failed, errs[i])
 		case it.r.outcome == hit:
 			c.take(it.key, e, b.out)
+		case slow:
+			b.serve(it.key, e)
 		default:
 			c.failed(e)
 			c.complain(it.key, errs[i])
 			b.serve(it.key, e)
 		}
 	}
-	return failed
+	return changed, failed
 }
 
 // complain logs the error of a load that no caller sees, at most one a second.

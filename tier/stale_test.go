@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -385,6 +386,69 @@ func TestSoftTimeout_answersInTimeAndTheLoadGoesOn(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 2, mustGet(t, c, "1"), "the load went on and was stored")
 		require.EqualValues(t, 1, loads.Load())
+	})
+}
+
+// A batch is as quick, with one load; also if it has more keys than loads may run in
+// the background.
+func TestSoftTimeout_batch(t *testing.T) {
+	opts := staleOptions()
+	opts.SoftTimeout = time.Second
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		var keys []string
+		for i := range 300 {
+			keys = append(keys, strconv.Itoa(i))
+		}
+		for _, key := range keys[1:] {
+			require.NoError(t, c.Set(t.Context(), key, row{Key: key, Version: 1}, 0))
+		}
+		aged(t, c, keys[0])
+		var loads atomic.Int64
+		load := func(ctx context.Context, missing []string) (map[string]row, error) {
+			loads.Add(1)
+			rows := make(map[string]row)
+			for _, key := range missing {
+				rows[key] = row{Key: key, Version: 2}
+			}
+			_, err := slow("", 2, 3*time.Second)(ctx)
+			return rows, err
+		}
+		begun := time.Now()
+		got, err := c.GetOrSetMany(t.Context(), keys, 0, load)
+		require.NoError(t, err)
+		require.Equal(t, time.Second, time.Since(begun))
+		require.Len(t, got, len(keys))
+		for _, r := range got {
+			require.EqualValues(t, 1, r.Version)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for _, key := range keys {
+			require.EqualValues(t, 2, mustGet(t, c, key), "the load went on and was stored")
+		}
+		require.EqualValues(t, 1, loads.Load())
+	})
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "old")
+		got, err := c.GetOrSetMany(t.Context(), []string{"old", "new"}, 0, func(ctx context.Context, missing []string) (map[string]row, error) {
+			require.ElementsMatch(t, []string{"old", "new"}, missing)
+			r, err := slow("", 2, 3*time.Second)(ctx)
+			return map[string]row{"old": r, "new": r}, err
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 2, got["new"].Version, "there is nothing else to answer with")
+	})
+	inBubble(t, opts, func(t *testing.T, c *tier.Cache[row]) {
+		aged(t, c, "1")
+		time.AfterFunc(500*time.Millisecond, func() { assert.NoError(t, c.Delete(context.Background(), "1")) })
+		var version atomic.Int64
+		version.Store(1)
+		got, err := c.GetOrSetMany(t.Context(), []string{"1"}, 0, func(ctx context.Context, _ []string) (map[string]row, error) {
+			r, err := slow("1", version.Add(1), 3*time.Second)(ctx)
+			return map[string]row{"1": r}, err
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 3, got["1"].Version, "what was deleted does not answer, nor does a load from before")
 	})
 }
 

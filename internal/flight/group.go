@@ -139,6 +139,12 @@ func (p *Pending[T]) End(err error) { p.flight.cancel(err) }
 // Wait returns the result of the flight, as Do does.
 func (p *Pending[T]) Wait(ctx context.Context) (T, error) { return p.wait(ctx, nil) }
 
+// WaitUntil is Wait for a caller that has something else to answer with, as
+// DoWithin is Do: until slow is closed.
+func (p *Pending[T]) WaitUntil(ctx context.Context, slow <-chan time.Time) (T, error) {
+	return p.wait(ctx, slow)
+}
+
 func (p *Pending[T]) wait(ctx context.Context, slow <-chan time.Time) (v T, err error) {
 	f, results, joined := p.flight, p.results, p.joined
 	var out *outcome[T]
