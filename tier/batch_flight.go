@@ -222,15 +222,11 @@ func (l *batchLoad[T]) lease(ctx context.Context, keys []*owned[T]) (leased, fre
 	}
 	limited, cancel := context.WithTimeout(ctx, c.node.cfg.Timeout)
 	defer cancel()
-	var lost []l2.Held
-	for i, res := range c.node.store.LeaseMany(limited, requests, leaseTime) {
+	for i, res := range l.ask(limited, requests) {
 		o := asked[i]
 		switch {
 		case res.Err != nil:
 			free = append(free, o)
-			if mayHold(res.Err) {
-				lost = append(lost, requests[i].Held)
-			}
 		case res.Kind == l2.Granted:
 			leased = append(leased, o)
 		case res.Kind == l2.GrantBusy:
@@ -242,10 +238,23 @@ func (l *batchLoad[T]) lease(ctx context.Context, keys []*owned[T]) (leased, fre
 			free = append(free, o)
 		}
 	}
+	return leased, free, busy
+}
+
+// ask asks Redis for leases. Those that it may have given, though its answer was
+// lost, are given back.
+func (l *batchLoad[T]) ask(ctx context.Context, requests []l2.LeaseRequest) []l2.LeaseResult {
+	results := l.c.node.store.LeaseMany(ctx, requests, leaseTime)
+	var lost []l2.Held
+	for i, res := range results {
+		if res.Err != nil && mayHold(res.Err) {
+			lost = append(lost, requests[i].Held)
+		}
+	}
 	if len(lost) > 0 {
 		go l.giveBack(context.WithoutCancel(ctx), lost)
 	}
-	return leased, free, busy
+	return results
 }
 
 // renew keeps the leases alive until the returned function is called, which waits

@@ -48,9 +48,9 @@ type batchLoader[T any] func(ctx context.Context, missing []string) (map[string]
 //     The rest of keys is not loaded.
 //   - the cause of a ctx that has ended.
 //
-// Options.SoftTimeout counts for each 500 keys, once those that have no value past
-// its TTL to answer with are there. What goes on in the background takes a place of
-// Config.MaxBackground for each key.
+// Options.SoftTimeout counts from when the load of up to 500 keys begins; those that
+// have no value past its TTL to answer with are waited for all the same. What goes on
+// in the background takes a place of Config.MaxBackground for each key.
 //
 // A panic of load reaches the caller. Errors about ttl, a nil load and ErrClosed
 // come before anything is done.
@@ -251,6 +251,9 @@ func (b *batchCall[T]) fly(ctx context.Context, items []*item[T]) (again []*item
 	defer stop()
 	for i, p := range places {
 		e, err := p.wait(ctx, slow)
+		if errors.Is(err, flight.ErrSlow) && ctx.Err() != nil {
+			err = context.Cause(ctx) // both at once
+		}
 		if p.own != nil && err != nil {
 			settled = false
 			if ctx.Err() == nil && !errors.Is(err, flight.ErrSlow) {

@@ -336,7 +336,7 @@ func (l *batchLoad[T]) fillUnasked(ctx context.Context, values map[string]T, ext
 		requests[i] = l2.LeaseRequest{Held: held, Seen: l2.Seen{State: l2.StateAbsent}}
 	}
 	var leased []*owned[T]
-	for i, res := range c.node.store.LeaseMany(ctx, requests, leaseTime) {
+	for i, res := range l.ask(ctx, requests) {
 		if res.Err == nil && res.Kind == l2.Granted {
 			leased = append(leased, extra[i])
 		}

@@ -159,27 +159,39 @@ func (b *batchCall[T]) standIn(ctx context.Context, items []*item[T], errs []err
 	}
 	defer c.node.leave()
 	ask := !b.away
-	for _, it := range items {
+	var rest []*item[T]
+	var causes []error
+	for i, it := range items {
+		if errors.Is(errs[i], flight.ErrSlow) && c.vouches(it.hash, it.r.stale) {
+			b.serve(it.key, it.r.stale)
+			continue
+		}
+		rest, causes = append(rest, it), append(causes, errs[i])
+	}
+	if len(rest) == 0 {
+		return nil, nil
+	}
+	for _, it := range rest {
 		it.old = it.r.stale
 		ask = ask || !c.vouches(it.hash, it.old)
 	}
 	if ask {
-		c.lookMany(ctx, items, c.budget())
+		c.lookMany(ctx, rest, c.budget())
 	}
-	for i, it := range items {
-		slow := errors.Is(errs[i], flight.ErrSlow)
+	for i, it := range rest {
+		slow := errors.Is(causes[i], flight.ErrSlow)
 		switch e := c.standIn(ctx, it.hash, it.old, &it.r); {
 		case e == nil && slow:
 			changed = append(changed, it)
 		case e == nil:
-			failed = cmp.Or(failed, errs[i])
+			failed = cmp.Or(failed, causes[i])
 		case it.r.outcome == hit:
 			c.take(it.key, e, b.out)
 		case slow:
 			b.serve(it.key, e)
 		default:
 			c.failed(e)
-			c.complain(it.key, errs[i])
+			c.complain(it.key, causes[i])
 			b.serve(it.key, e)
 		}
 	}
@@ -193,5 +205,5 @@ func (c *Cache[T]) complain(key string, err error) {
 	if last != 0 && now-last < int64(time.Second) || !c.complained.CompareAndSwap(last, now) {
 		return
 	}
-	c.node.log.Warn("tier: load failed, and no caller was told", "cache", c.name, "key", key, "error", err)
+	c.node.log.Warn("tier: load or read failed, and no caller was told", "cache", c.name, "key", key, "error", err)
 }

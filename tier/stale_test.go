@@ -452,6 +452,33 @@ func TestSoftTimeout_batch(t *testing.T) {
 	})
 }
 
+// The end of a caller's ctx is that, also where SoftTimeout is over just before.
+func TestSoftTimeout_batchEndsWithItsContext(t *testing.T) {
+	opts := tier.Options[row]{TTL: 20 * time.Millisecond, StaleFor: time.Hour, Jitter: -1, SoftTimeout: 5 * time.Millisecond}
+	c := cache(t, open(t, tier.Config{}), opts)
+	values := make(map[string]row)
+	var keys []string
+	for i := range 500 {
+		keys = append(keys, strconv.Itoa(i))
+		values[keys[i]] = row{Key: keys[i], Version: 1}
+	}
+	require.NoError(t, c.SetMany(t.Context(), values, 0))
+	await(t, "the end of their TTL", soon, func() bool { return len(c.GetMany(t.Context(), keys)) == 0 })
+	release := make(chan struct{})
+	defer close(release)
+	for round := range 100 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond+time.Duration(round)*50*time.Microsecond)
+		_, err := c.GetOrSetMany(ctx, keys, 0, func(context.Context, []string) (map[string]row, error) {
+			<-release
+			return nil, errDB
+		})
+		cancel()
+		if err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+	}
+}
+
 func TestSoftTimeout_waitsWithoutAnOldValue(t *testing.T) {
 	for name, soft := range map[string]time.Duration{"positive": time.Second, "negative": -1} {
 		t.Run(name, func(t *testing.T) {

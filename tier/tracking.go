@@ -289,7 +289,11 @@ func (c *Cache[T]) announced(key string) {
 // panic in it (a Codec or Options.Cost that does not expect what a stranger wrote)
 // would end the process; whoever reads the key next has it in its own goroutine.
 func (c *Cache[T]) lookAgain(ctx context.Context, key string, h uint64) {
-	defer func() { _ = recover() }()
+	defer func() {
+		if v := recover(); v != nil {
+			c.complain(key, fmt.Errorf("panic: %v", v))
+		}
+	}()
 	mark := &c.node.tracking.recent[h%recentSlots]
 	before := mark.Load()
 	_ = c.look(ctx, key, h, c.budget(), nil) // puts what it finds into L1

@@ -53,8 +53,7 @@ func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
 	return e, state
 }
 
-// Peek is Get for a caller that has been counted already: it changes neither Stats
-// nor what the store knows of how often h is read.
+// Peek is Get for a caller that has been counted already: it does not change Stats.
 func (s *Store[T]) Peek(h uint64, key string, lease int64) (*Entry[T], State) {
 	if s.cache == nil {
 		return nil, None
