@@ -18,8 +18,9 @@ type redisSubscription struct {
 	closing closing
 	retry   chan struct{} // one slot: asks for a link soon
 
-	mu   sync.Mutex // guards link
-	link *link      // nil: none
+	mu       sync.Mutex // guards what follows
+	link     *link      // nil: none
+	renewals uint64     // calls of Renew
 
 	logged string // the failure logged last; of run
 }
@@ -37,7 +38,11 @@ func (s *redisSubscription) run(ctx context.Context) {
 
 // serve makes one link and reads from it until it ends. It returns for how long
 // the subscription stood.
+//
+// A link counts as begun before its server is looked for. So a Renew from then on
+// is about this link, also while it does not exist: the renewals are read first.
 func (s *redisSubscription) serve(ctx context.Context, dials *dialing) time.Duration {
+	renewals := s.renewed()
 	s.out.update(func(st *SubscriptionStats) { st.Links++ })
 	find, cancel := context.WithTimeout(ctx, s.bus.opt.DeadAfter)
 	defer cancel()
@@ -48,8 +53,8 @@ func (s *redisSubscription) serve(ctx context.Context, dials *dialing) time.Dura
 	}
 	l := newLink(ctx, target, s.bus.opt.DeadAfter, dials, nil)
 	defer l.close()
-	s.current(l)
-	defer s.current(nil)
+	s.current(l, renewals)
+	defer s.current(nil, 0)
 
 	r := linkReader{link: l, opt: &s.bus.opt, to: s}
 	reason, cause := r.run(ctx)
@@ -64,10 +69,22 @@ func (s *redisSubscription) serve(ctx context.Context, dials *dialing) time.Dura
 	return time.Since(r.confirmed)
 }
 
-func (s *redisSubscription) current(l *link) {
+// renewed returns how often Renew was called.
+func (s *redisSubscription) renewed() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.renewals
+}
+
+// current makes l the link for Renew to cut, and cuts it if there were more
+// renewals than those given.
+func (s *redisSubscription) current(l *link, renewals uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link = l
+	if l != nil && s.renewals != renewals {
+		l.cut(GapLink, errRenew)
+	}
 }
 
 // ended notes why a link ended or did not come about.
@@ -109,11 +126,13 @@ func (s *redisSubscription) answered(sent time.Time) {
 // Stats describes the subscription now.
 func (s *redisSubscription) Stats() SubscriptionStats { return s.out.snapshot() }
 
-// Renew cuts the link, and ends the pause before the next one.
+// Renew cuts the link, one that is yet to come about as well, and ends the pause
+// before the next one.
 func (s *redisSubscription) Renew() {
 	signal(s.retry)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renewals++
 	if s.link != nil {
 		s.link.cut(GapLink, errRenew)
 	}
