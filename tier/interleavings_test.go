@@ -297,6 +297,7 @@ func TestBoundedStaleness_messageAndChangeAreOne(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- p.a.Delete(context.Background(), "k") }()
 	held.Wait()
+	p.barrier(t, p.a, p.b) // a message that was sent before would be heard now
 	inL1(t, p.b, "k", 1)
 	held.Release()
 	require.NoError(t, <-done)

@@ -96,7 +96,7 @@ func buildTests(t *testing.T) map[string]string {
 func runTests(t *testing.T, bin, pkg, id, pattern string, limit time.Duration, env ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit+10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, "-test.run", pattern, "-test.timeout", limit.String(), "-test.v")
+	cmd := exec.CommandContext(ctx, bin, "-test.run", pattern, "-test.timeout", limit.String(), "-test.v", "-test.failfast")
 	cmd.Dir = filepath.Join("..", pkg)
 	cmd.Env = append(append(os.Environ(), "TANDEM_MUTANT="+id), env...)
 	out, err := cmd.CombinedOutput()
