@@ -13,8 +13,10 @@ import (
 // not needed, and nothing worse.
 const listedBeats = 4
 
-// agesKept is of how many beats their origin knows what they told. One that is
-// older when it comes back has been under way for longer than any link is silent.
+// agesKept is of how many beats their origin knows what they told. One that comes
+// back behind so many others is taken for an impostor's. So an origin must not send
+// faster than it hears: the beats that a node sends out of turn wait for each other,
+// and in turn it sends as many only in a time for which no link is silent.
 const agesKept = 16
 
 // Origin numbers the messages of one node and accounts for them in its beats.

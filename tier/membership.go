@@ -41,7 +41,7 @@ type member struct {
 	tracked int64      // until when the last proof of tracking trusts; guarded by mu
 	beats   [8]ownBeat // the last own beats, by number; guarded by mu
 
-	barriers map[uint64]awaitedBeat // by number; guarded by mu
+	barriers barriers
 
 	sent, received, gaps atomic.Uint64
 	gapReason            atomic.Pointer[string]
@@ -55,17 +55,12 @@ type ownBeat struct {
 	interval time.Duration
 }
 
-// awaitedBeat is an own beat, with the age it told; heard is closed when it comes.
-type awaitedBeat struct {
-	heard chan struct{}
-	age   time.Duration
-}
-
 func newMember(n *Node) *member {
 	m := &member{
 		node: n, heardOnce: make(chan struct{}), beatNow: make(chan struct{}, 1),
-		relink: make(chan struct{}, 1), origin: invalidation.NewOrigin(n.id), barriers: make(map[uint64]awaitedBeat),
+		relink: make(chan struct{}, 1), origin: invalidation.NewOrigin(n.id),
 	}
+	m.barriers.wake = func() { signal(m.beatNow) }
 	m.tracker = invalidation.NewTracker(m.origin)
 	if !n.cfg.Tracking {
 		m.tracked = math.MaxInt64
@@ -127,6 +122,7 @@ func (m *member) Gap(reason invalidation.GapReason) {
 	m.pong, m.echo = 0, 0 // what was proved was proved of another link
 	m.trustLocked()
 	m.mu.Unlock()
+	m.barriers.lost(0) // what was under way went to that one
 	if reason == invalidation.GapSubscribed {
 		m.node.guard.subscribed()
 		m.tracker.Reset(time.Now())
@@ -199,12 +195,9 @@ func (m *member) missing(reason invalidation.GapReason) {
 // echoed takes an own beat that came back, if this process did send it, which its
 // age proves: a message may cause misses, never trust.
 func (m *member) echoed(beat *invalidation.Beat) {
+	m.barriers.heard(beat.Number, beat.Age)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w, ok := m.barriers[beat.Number]; ok && w.age == beat.Age {
-		close(w.heard) // however many beats were sent since
-		delete(m.barriers, beat.Number)
-	}
 	b := m.beats[beat.Number%uint64(len(m.beats))]
 	if b.number != beat.Number || b.number == 0 || b.age != beat.Age {
 		return
@@ -295,26 +288,25 @@ func (m *member) beat() {
 				m.node.sub.Renew()
 			}
 		case <-ticker.C:
+			m.barriers.lost(m.maxSilence())
 			m.missing(m.tracker.Tick(time.Now()))
 		}
 	}
 }
 
-func (m *member) sendBeat() { m.sendMarked(nil) }
-
-// sendMarked sends a beat, and has heard closed when it comes back.
-func (m *member) sendMarked(heard chan struct{}) (number uint64) {
+// sendBeat is called by one goroutine: a beat is published before the next is
+// numbered, so that none overtakes another.
+func (m *member) sendBeat() {
 	interval := m.interval()
 	msg := m.origin.Beat(interval)
 	b := ownBeat{number: msg.Beat.Number, sent: m.node.clock.Now(), age: msg.Beat.Age, interval: interval}
 	m.mu.Lock()
 	m.beats[b.number%uint64(len(m.beats))] = b
-	if heard != nil {
-		m.barriers[b.number] = awaitedBeat{heard, b.age}
-	}
 	m.mu.Unlock()
-	m.publish(msg)
-	return b.number
+	m.barriers.sending(b.number, b.age)
+	if !m.publish(msg) {
+		m.barriers.failed(b.number)
+	}
 }
 
 // barrier waits until this node has handled every message that was published
@@ -327,33 +319,23 @@ func (m *member) barrier(ctx context.Context) bool {
 	case m.node.clustered:
 		return false
 	}
-	heard := make(chan struct{})
-	number := m.sendMarked(heard)
-	select {
-	case <-heard:
-		return true
-	case <-ctx.Done():
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(m.barriers, number)
-		return false
-	}
+	return m.barriers.wait(ctx)
 }
 
 // goodbye tells the others not to wait for this node's beats.
 func (m *member) goodbye() { m.publish(m.origin.Bye()) }
 
-// publish sends what changes no key. It may fail: a missed beat is noticed by
-// whoever needs it.
-func (m *member) publish(msg invalidation.Message) {
+// publish sends what changes no key, and reports whether that is certain. A missed
+// beat is noticed by whoever needs it.
+func (m *member) publish(msg invalidation.Message) bool {
 	b, err := msg.Append(nil)
 	if err != nil {
 		m.node.log.Warn("tier: message does not encode", "kind", msg.Kind, "error", err)
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.node.ctx), m.node.cfg.Timeout)
 	defer cancel()
-	_ = m.node.bus.Publish(ctx, b)
+	return m.node.bus.Publish(ctx, b) == nil
 }
 
 // notice is an invalidation to be published by a change in Redis.
