@@ -23,7 +23,8 @@
 //   - B3. Heard(t) is called only for a PING that was sent at t on a
 //     subscription confirmed before t, after every message that the same server
 //     delivered before the answer. A Gap voids what was heard before it: only a
-//     later Heard is proof again.
+//     later Heard is proof again. The refusal of a PING by a server that cannot
+//     save (MISCONF) is an answer: that server goes on to deliver.
 //   - B4. These are gaps: an error of the link, a server that is silent for
 //     DeadAfter, answers missing or out of turn, a subscription that ends or
 //     is confirmed twice, an oversized message, a message of a newer format (at

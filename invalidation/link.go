@@ -172,6 +172,10 @@ func (l *link) close() {
 	_ = l.client.Close()
 }
 
+// refusedPing is the answer to a PING by a server that cannot save. It refuses
+// PING like a write, and goes on to deliver.
+type refusedPing struct{ error }
+
 // receive waits for what comes next. go-redis panics on some replies that no
 // Redis sends.
 func (l *link) receive() (v any, err error) {
@@ -180,7 +184,11 @@ func (l *link) receive() (v any, err error) {
 			err = fmt.Errorf("reply not understood: %v", p)
 		}
 	}()
-	return l.pubsub.Receive(l.ctx)
+	v, err = l.pubsub.Receive(l.ctx)
+	if redis.HasErrorPrefix(err, "MISCONF ") {
+		return refusedPing{err}, nil
+	}
+	return v, err
 }
 
 // peer returns the address at the other end, if there was one.

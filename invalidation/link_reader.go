@@ -112,6 +112,13 @@ func (r *linkReader) handle(v any) (GapReason, error) {
 		}
 		r.to.answered(sent)
 		return GapNone, nil
+	case refusedPing:
+		sent, ok := r.pings.refused()
+		if !ok {
+			return GapLink, v.error
+		}
+		r.to.answered(sent)
+		return GapNone, nil
 	default:
 		return GapProtocol, fmt.Errorf("unexpected reply of type %T", v)
 	}

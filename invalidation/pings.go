@@ -68,9 +68,24 @@ func (p *pings) answered(payload string) (time.Time, bool) {
 	if len(p.waiting) == 0 || p.waiting[0].payload != payload {
 		return time.Time{}, false
 	}
+	return p.popLocked(), true
+}
+
+// refused returns when the PING was sent that an error answers, which says no
+// more than that it is a PING. False: none is without an answer.
+func (p *pings) refused() (time.Time, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		return time.Time{}, false
+	}
+	return p.popLocked(), true
+}
+
+func (p *pings) popLocked() time.Time {
 	sent := p.waiting[0].sent
 	p.waiting = p.waiting[1:]
-	return sent, true
+	return sent
 }
 
 // overdue reports whether a PING has been without an answer for so long.

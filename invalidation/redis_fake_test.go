@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -155,6 +156,36 @@ func TestRedis_violationsOfTheServerAreGaps(t *testing.T) {
 			r.checkProof()
 		})
 	}
+}
+
+// B3: a server that cannot save refuses the PINGs, in turn, and goes on to deliver.
+// So an error proves as much as an answer, but only of a PING.
+func TestRedis_refusedPingsAreAnswers(t *testing.T) {
+	t.Parallel()
+	const refusal = "-MISCONF Redis is configured to save RDB snapshots\r\n"
+	text := string(sample(t, testNode, 1))
+	f := startFake(t, func(conn int, command []string, right string) string {
+		switch {
+		case strings.EqualFold(command[0], "PING"):
+			return "*3\r\n" + bulk("message") + bulk(testChannel) + bulk(text) + refusal
+		case conn == 1 && strings.EqualFold(command[0], "SUBSCRIBE"):
+			return refusal
+		}
+		return right
+	})
+	r := newRecorder(t)
+	sub, err := newRedis(t, client(t, &redis.Options{Addr: f.ln.Addr().String()}), quick()).Subscribe(r)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, sub.Close()) }()
+	stands := r.awaitGap(0, invalidation.GapSubscribed)
+	assert.EqualValues(t, 2, sub.Stats().Links, "what was not asked is not answered")
+	from := r.awaitHeard(stands, time.Now())
+	r.awaitHeard(from, time.Now())
+	r.checkProof()
+	first := slices.IndexFunc(r.all(), func(e event) bool { return e.message != nil })
+	assert.Less(t, first, from, "what was delivered before is told before")
+	assert.EqualValues(t, 2, sub.Stats().Links)
+	assert.EqualValues(t, 1, sub.Stats().Gaps)
 }
 
 // What belongs to another channel, or has another shape, is not ours.

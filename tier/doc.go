@@ -221,6 +221,8 @@
 //	                                until the breaker opens           Timeout late
 //	Redis is read-only              L2 hits serve; loads run, their   as above
 //	                                results are not stored
+//	Redis cannot save (MISCONF)     L1 and L2 hits serve; loads run,  as above
+//	                                their results are not stored
 //	Redis is full (noeviction)      L2 hits serve; loads run, their   Delete works; Set deletes
 //	                                results are not stored            instead
 //	Redis restarted empty           L1 demoted, L2 misses, one load   fine
@@ -276,6 +278,7 @@
 //	Redis refuses or is down        TestFailOpen_stopped, TestFailOpen_everyRefusal, TestOpen_withoutRedisAttachesLater, TestCluster_masterReplaced, TestCluster_masterOfTheVersionAway
 //	Redis hangs                     TestFailOpen_frozen
 //	Redis is read-only              TestFailOpen_readOnlyAndFull
+//	Redis cannot save (MISCONF)     TestFailOpen_cannotSave, TestFailOpen_everyRefusal, TestRedis_refusedPingsAreAnswers (invalidation)
 //	Redis is full (noeviction)      TestFailOpen_readOnlyAndFull
 //	Redis restarted empty           TestFailure_restartedEmpty, TestFailure_fleetReconnects
 //	Redis comes back from an old    TestNothingForgotten_restartFromAnOldFile, TestNothingForgotten_sentinelPromotesALaggingReplica, TestNothingForgotten_clusterReplacesAMaster

@@ -100,7 +100,7 @@ func TestDoc_citesTests(t *testing.T) {
 			subjects = append(subjects, []string{"", what})
 		}
 	}
-	require.Len(t, subjects, 8+18)
+	require.Len(t, subjects, 8+19)
 	for _, s := range subjects {
 		assert.Regexp(t, `(?m)^`+regexp.QuoteMeta(s[1])+`.*Test`, proof, "no test is cited for %q", s[1])
 	}

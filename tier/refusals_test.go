@@ -3,6 +3,8 @@ package tier_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,4 +183,41 @@ func startsAndReads(t *testing.T, url string) {
 	c := cache(t, n, tier.Options[row]{})
 	assert.EqualValues(t, 1, mustGet(t, c, "other"))
 	require.ErrorIs(t, c.Delete(t.Context(), "strict"), tier.ErrUnavailable)
+}
+
+// FailOpen, BoundedStaleness: a server that cannot save refuses even PING, but it
+// delivers and reads. So the nodes prove that they hear, and memory is served.
+func TestFailOpen_cannotSave(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, redistest.WithConfig("enable-protected-configs", "yes"))
+	n := open(t, tier.Config{URL: srv.URL(), Tracking: true})
+	c := cache(t, n, tier.Options[row]{})
+	require.NoError(t, c.Set(t.Context(), "1", row{Key: "1", Version: 1}, 0))
+	fromMemory := func() bool {
+		item, err := c.Lookup(t.Context(), "1")
+		return err == nil && item.Tier == tier.TierL1
+	}
+	await(t, "memory to be served", 10*time.Second, fromMemory)
+	hears := func() bool { s := n.Stats(); return s.Bus.Hears && s.Tracking.Hears }
+	await(t, "the node to hear", 10*time.Second, hears)
+	before := n.Stats()
+	end := cannotSave(t, srv)
+	await(t, "PINGs to be refused", 20*time.Second, func() bool {
+		count, _ := strings.CutPrefix(srv.Info("errorstats")["errorstat_MISCONF"], "count=")
+		refused, _ := strconv.Atoi(count)
+		return refused >= 10
+	})
+
+	now := n.Stats()
+	assert.Equal(t, before.Bus.Links, now.Bus.Links)
+	assert.Equal(t, before.Tracking.Links, now.Tracking.Links)
+	assert.Equal(t, before.Bus.Gaps, now.Bus.Gaps)
+	assert.True(t, hears())
+	assert.True(t, fromMemory())
+	assert.True(t, now.Available)
+	assert.True(t, n.Health(t.Context()).Healthy)
+	require.NoError(t, c.Delete(t.Context(), "1"), "owed")
+	mustMiss(t, c, "1")
+	end()
+	await(t, "the journal to be paid", 10*time.Second, func() bool { return n.Stats().Journal.Owed == 0 })
 }

@@ -43,11 +43,7 @@ func (s *shard) visit(ctx context.Context) error {
 	a := s.clock.local()
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	b := s.clock.local()
-	pinged := ping.Err()
-	if classify(pinged) == classRefused {
-		pinged = nil // MISCONF: it refuses PING like a write, and serves reads
-	}
-	if err := errors.Join(pinged, clock.Err()); err != nil {
+	if err := errors.Join(pinged(ping), clock.Err()); err != nil {
 		return err
 	}
 	if state != nil && strings.Contains(state.Val(), "cluster_state:fail") && s.breaker.Open() {
@@ -69,6 +65,15 @@ func (s *shard) visit(ctx context.Context) error {
 		s.clock.replace(a, t, b)
 	} else {
 		s.clock.observe(a, t, b)
+	}
+	return nil
+}
+
+// pinged returns why ping says that the server does not serve. One that cannot
+// save (MISCONF) refuses PING like a write, and serves reads.
+func pinged(ping *redis.StatusCmd) error {
+	if err := ping.Err(); classify(err) != classRefused {
+		return err
 	}
 	return nil
 }

@@ -239,7 +239,7 @@ func (s *shard) ping(ctx context.Context) (time.Duration, error) {
 		return 0, classUnavailable.wrap(errNoMaster, false)
 	}
 	start := time.Now()
-	if err := node.Ping(ctx).Err(); err != nil {
+	if err := pinged(node.Ping(ctx)); err != nil {
 		return 0, classUnavailable.wrap(err, false)
 	}
 	if s.breaker.Open() {
