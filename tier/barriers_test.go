@@ -79,3 +79,38 @@ func TestCache_GetOrSetMany_unaskedUnheard(t *testing.T) {
 		mustMiss(t, other, fmt.Sprint("x", w))
 	}
 }
+
+// A beat that went to a link that is gone does not hold up those of the next.
+func TestCache_GetOrSetMany_unaskedAfterACut(t *testing.T) {
+	t.Parallel()
+	proxy := redistest.NewProxy(t, redistest.Start(t))
+	n := open(t, tier.Config{URL: proxy.URL(), Timeout: 10 * time.Second, Heartbeat: time.Minute})
+	c := cache(t, n, tier.Options[row]{})
+	load := func(key, extra string) {
+		_, err := c.GetOrSetMany(t.Context(), []string{key}, 0, func(context.Context, []string) (map[string]row, error) {
+			return map[string]row{key: {Key: key}, extra: {Key: extra, Version: 1}}, nil
+		})
+		assert.NoError(t, err)
+	}
+	load("k1", "x1")
+	require.EqualValues(t, 1, mustGet(t, c, "x1"))
+
+	gaps := n.Stats().Bus.Gaps
+	drop := proxy.DropMessages(1_000, func(redistest.Message) bool { return true })
+	unheard := make(chan struct{})
+	go func() {
+		defer close(unheard)
+		load("k2", "x2")
+	}()
+	await(t, "its beat to be lost", 10*time.Second, func() bool { return drop.Dropped() > 0 })
+	drop.Stop()
+	proxy.Cut(redistest.PubSub)
+	await(t, "another link", 10*time.Second, func() bool {
+		bus := n.Stats().Bus
+		return bus.Gaps > gaps && bus.Hears
+	})
+	load("k3", "x3")
+	require.EqualValues(t, 1, mustGet(t, c, "x3"))
+	<-unheard
+	mustMiss(t, c, "x2")
+}
