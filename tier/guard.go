@@ -86,8 +86,15 @@ func (n *Node) owes(cache, key string) bool {
 // watch tells the guard which subscription to renew.
 func (g *guard) watch(sub invalidation.Subscription) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.sub = sub
+	missed := g.stale.Load() // a restart that was told before there was a link to renew
+	if missed {
+		g.links = sub.Stats().Links
+	}
+	g.mu.Unlock()
+	if missed {
+		sub.Renew()
+	}
 }
 
 // restarted is called when a server may have lost what it had acknowledged,

@@ -101,3 +101,19 @@ func TestGuard_believesOnlyLinksSinceTheRestart(t *testing.T) {
 	n.guard.received(&said)
 	assert.False(t, n.owes("c", "1"), "its origin has issued it again")
 }
+
+// A restart that is told before the guard knows of a link counts for that, too.
+func TestGuard_renewsWhatItIsToldOfLater(t *testing.T) {
+	n, err := Open(t.Context(), Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	n.guard.restarted(l2.Restart{Intact: time.Now()})
+	link := &fakeLink{links: 1}
+	n.guard.watch(link)
+	assert.EqualValues(t, 1, link.renewed)
+	n.guard.subscribed()
+	assert.True(t, n.guard.stale.Load(), "the link of before is believed")
+	link.links++
+	n.guard.subscribed()
+	assert.False(t, n.guard.stale.Load())
+}

@@ -41,6 +41,8 @@ func TestNode_InvalidateTags_voidsWhatCarriesOneOfThem(t *testing.T) {
 		users := cache(t, n, tier.Options[row]{})
 		teams := tagged(t, n, "team", byPad)
 		ctx := t.Context()
+		// What is loaded while the node begins to hear is not stored.
+		await(t, "the node to hear", soon, func() bool { return cfg.URL == "" || n.Stats().Bus.Hears })
 		require.NoError(t, users.Set(ctx, "1", row{Key: "1"}, 0, "red", "blue", "red"))
 		require.NoError(t, users.Set(ctx, "2", row{Key: "2"}, 0, "blue"))
 		require.NoError(t, users.Set(ctx, "3", row{Key: "3"}, 0))
