@@ -103,9 +103,9 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 		}
 	}
 	if o.Peer == "tandem-budget" {
-		other, err := openBare(env)
-		if err != nil {
-			return err
+		other, failed := openBare(env)
+		if failed != nil {
+			return failed
 		}
 		defer func() { _ = other.Close() }()
 		bare = heap() - before
