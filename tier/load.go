@@ -214,6 +214,7 @@ type filling[T any] struct {
 	r      reading[T] // the latest look
 	b      *budget    // what that look has left
 	nested bool       // asked for by a load of the key itself, which holds the lease and stores
+	failed func()     // if not nil, called when the loader has failed, before the lease is given back
 }
 
 // run returns the entry with the value for the callers of the flight.
@@ -298,6 +299,9 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 	done()
 	res, err := f.call(ctx)
 	if err != nil {
+		if f.failed != nil {
+			f.failed()
+		}
 		return nil, err
 	}
 	if !res.keep {

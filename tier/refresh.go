@@ -37,10 +37,9 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 		if c.failures.on(e.Record, c.node.clock.Now()) {
 			return nil, errDropped // the flight before this one, which ended since we looked
 		}
-		f := filling[T]{c: c, request: req, b: c.budget()}
+		f := filling[T]{c: c, request: req, b: c.budget(), failed: func() { c.failed(e) }}
 		loaded, err := f.again(ctx, e)
 		if err != nil && !errors.Is(err, errDropped) {
-			c.failed(e)
 			c.complain(req.key, err)
 		}
 		return loaded, err
@@ -67,6 +66,10 @@ func (f *filling[T]) again(ctx context.Context, old *l1.Entry[T]) (*l1.Entry[T],
 	token := l2.NewToken()
 	grant, err := f.lease(ctx, token)
 	if err == nil && grant.Kind == l2.Granted {
+		if c.failures.on(old.Record, c.node.clock.Now()) { // whoever had the lease before
+			f.giveBack(ctx, token)
+			return nil, errDropped
+		}
 		return f.underLease(ctx, token)
 	}
 	if fresh != nil {

