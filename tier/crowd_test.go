@@ -116,7 +116,7 @@ func commands(t *testing.T, srv *redistest.Server) int64 {
 // subscription is over, because until then each of its reads asks Redis. What
 // many ask for at once is asked once. And leases are shared by the fleet.
 func TestFailure_fleetReconnects(t *testing.T) {
-	t.Parallel()
+	// Not parallel: what 30 nodes do at once is bounded as long as Redis answers in time.
 	c := newCrowd(t, redistest.Start(t, redistest.WithPersistence()))
 	defer c.read(t)()
 	t.Log("with its data")
