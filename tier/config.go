@@ -79,8 +79,8 @@ type Config struct {
 	Timeout time.Duration
 
 	// Heartbeat is how often a node proves that it hears invalidations.
-	// Default 1 s, at least 10 ms, at most an hour. The bound Δ of BoundedStaleness follows from it; see
-	// NodeStats.MaxStaleness.
+	// Default 1 s, at least 10 ms, at most an hour. The bound Δ of BoundedStaleness
+	// follows from it; see NodeStats.MaxStaleness.
 	Heartbeat time.Duration
 
 	// Tracking has Redis itself announce every change of a key under the prefix

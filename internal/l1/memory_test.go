@@ -26,29 +26,32 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// fill puts n entries with new values, of so many bytes, into s, under keys of 16 bytes.
+func fill[V any](s *l1.Store[*V], n int, bytes int64) {
+	seed := maphash.MakeSeed()
+	for i := range n {
+		key := fmt.Sprintf("user:%011d", i)
+		h := maphash.String(seed, key)
+		s.Put(h, &l1.Entry[*V]{Key: key, Stamp: s.Fence().Stamp(h), Value: new(V), FreshUntil: math.MaxInt64}, bytes)
+		if i%1000 == 0 {
+			s.Wait()
+		}
+	}
+	s.Wait()
+}
+
 // The estimate of an entry's size is what bounds memory, so it is held against
 // the heap. Maps grow in steps, so the measured number depends on how full they
 // happen to be; the estimate must be close to the average over sizes.
 func TestMeasure_estimate(t *testing.T) {
 	const value = 200
-	seed := maphash.MakeSeed()
 	var sum float64
 	sizes := []int{40_000, 55_000, 70_000, 85_000, 100_000}
 	for _, n := range sizes {
 		s, err := l1.New[*[value]byte](l1.Config{MaxBytes: 1 << 30, Fence: fence.New(0)})
 		require.NoError(t, err)
 		before := heap()
-		for i := range n {
-			key := fmt.Sprintf("user:%011d", i) // 16 bytes
-			h := maphash.String(seed, key)
-			s.Put(h, &l1.Entry[*[value]byte]{
-				Key: key, Stamp: s.Fence().Stamp(h), Value: new([value]byte), FreshUntil: math.MaxInt64,
-			}, value+8)
-			if i%1000 == 0 {
-				s.Wait()
-			}
-		}
-		s.Wait()
+		fill(s, n, value+8)
 		used := heap() - before
 		st := s.Stats()
 		require.EqualValues(t, n, st.Entries)
@@ -65,7 +68,6 @@ func TestMeasure_estimate(t *testing.T) {
 // with a TTL.
 func TestMeasure_memory(t *testing.T) {
 	const n, value = 50_000, 512
-	seed := maphash.MakeSeed()
 	before := heap()
 	bare, err := ristretto.NewCache(&ristretto.Config[string, *[value]byte]{NumCounters: 10 * n, MaxCost: 1 << 30, BufferItems: 64})
 	require.NoError(t, err)
@@ -82,17 +84,7 @@ func TestMeasure_memory(t *testing.T) {
 	before = heap()
 	s, err := l1.New[*[value]byte](l1.Config{MaxBytes: n * 1024, Fence: fence.New(l1.Capacity(n * 1024))})
 	require.NoError(t, err)
-	for i := range n {
-		key := fmt.Sprintf("user:%011d", i)
-		h := maphash.String(seed, key)
-		s.Put(h, &l1.Entry[*[value]byte]{
-			Key: key, Stamp: s.Fence().Stamp(h), Value: new([value]byte), FreshUntil: math.MaxInt64,
-		}, value)
-		if i%1000 == 0 {
-			s.Wait()
-		}
-	}
-	s.Wait()
+	fill(s, n, value)
 	ours := heap() - before
 	require.EqualValues(t, n, s.Stats().Entries)
 	s.Close()
@@ -107,7 +99,6 @@ func TestMeasure_memory(t *testing.T) {
 // twice as much is offered as fits.
 func TestMeasure_budgetIncludesTables(t *testing.T) {
 	const budget, value = 32 << 20, 1000
-	seed := maphash.MakeSeed()
 	before := heap()
 	room := l1.ForEntries(budget)
 	s, err := l1.New[*[value]byte](l1.Config{MaxBytes: room, Fence: fence.New(l1.Capacity(room))})
@@ -115,17 +106,7 @@ func TestMeasure_budgetIncludesTables(t *testing.T) {
 	defer s.Close()
 	empty := heap() - before
 	require.InDelta(t, empty, budget-room, 0.01*budget, "the tables")
-	for i := range 2 * budget / value {
-		key := fmt.Sprintf("user:%011d", i)
-		h := maphash.String(seed, key)
-		s.Put(h, &l1.Entry[*[value]byte]{
-			Key: key, Stamp: s.Fence().Stamp(h), Value: new([value]byte), FreshUntil: math.MaxInt64,
-		}, value+8)
-		if i%1000 == 0 {
-			s.Wait()
-		}
-	}
-	s.Wait()
+	fill(s, 2*budget/value, value+8)
 	ratio := float64(heap()-before) / budget
 	t.Logf("%.2f of the budget on the heap, %.2f of it by an empty store", ratio, float64(empty)/budget)
 	require.Greater(t, s.Stats().Evictions+s.Stats().Rejected, uint64(0))

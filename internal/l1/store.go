@@ -14,8 +14,8 @@ import (
 
 // Config describes a Store.
 type Config struct {
-	// MaxBytes is the budget for entries, at least 1; see ForEntries. While puts are queued the
-	// store may exceed it by an eighth, or 256 KiB if that is more.
+	// MaxBytes is the budget for entries, at least 1; see ForEntries. While puts are
+	// queued the store may exceed it by an eighth, or 256 KiB if that is more.
 	MaxBytes int64
 	// Fence judges the entries. Required.
 	Fence *fence.Fence
