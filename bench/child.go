@@ -35,7 +35,7 @@ type order struct {
 
 func tasks() map[string]task {
 	return map[string]task{
-		"stampede": stampedeChild, "obey": obeyChild, "hear": hearChild, "mixed": mixedChild, "memory": memoryChild,
+		"stampede": stampedeChild, "obey": obeyChild, "mixed": mixedChild, "memory": memoryChild,
 	}
 }
 

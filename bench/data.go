@@ -54,10 +54,13 @@ func makeBlob(size int) func(i int) Blob {
 func makeKeys(n int) []string {
 	keys := make([]string, n)
 	for i := range keys {
-		keys[i] = strings.Clone(fmt.Sprintf("user:%08d", i))
+		keys[i] = strings.Clone(fmt.Sprintf(keyFormat, i))
 	}
 	return keys
 }
+
+// keyFormat makes a key of a number.
+const keyFormat = "user:%08d"
 
 // drawsPerWorker is a power of two, so that a worker wraps around with a mask.
 const drawsPerWorker = 1 << 16

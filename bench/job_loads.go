@@ -70,7 +70,7 @@ func misses(b *bench) error {
 				before := commandsDone(stats)
 				s, err := measure(load{workers: g, length: b.length, each: true}, func(int, int) error {
 					i := fresh.Add(1)
-					_, err := l.Load(context.Background(), fmt.Sprintf("user:%08d", i), func(context.Context) (User, error) {
+					_, err := l.Load(context.Background(), fmt.Sprintf(keyFormat, i), func(context.Context) (User, error) {
 						return makeUser(int(i)), nil
 					})
 					return err

@@ -126,7 +126,7 @@ func memoryChild(_ context.Context, o order, say func(any) error) error {
 	value := makeBlob(o.Size)
 	for range 2 {
 		if err := together(o.Keys, func(i int) error {
-			key := fmt.Sprintf("user:%08d", i)
+			key := fmt.Sprintf(keyFormat, i)
 			if _, ok, err := c.Get(ctx, key); ok || err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ package peer
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,6 +35,8 @@ type Env struct {
 	Entries int    // how many entries must fit in memory
 	Bytes   int64  // what they take, for peers that count bytes
 	Name    string // unlike that of any other peer on the same server
+	// Dial makes the connections to Addr, of peers that leave that to others; nil: as usual.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Peer is one contender.

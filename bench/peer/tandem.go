@@ -37,7 +37,7 @@ func OpenTandem[T any](env Env, opts tier.Options[T]) (Cache[T], error) {
 		})
 	case env.Addr != "":
 		c.client = redis.NewClient(&redis.Options{
-			Addr: env.Addr, PoolSize: 64, ContextTimeoutEnabled: true, MaxRetries: -1,
+			Addr: env.Addr, PoolSize: 64, ContextTimeoutEnabled: true, MaxRetries: -1, Dialer: env.Dial,
 		})
 	}
 	cfg.Redis = c.client
