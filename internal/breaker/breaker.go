@@ -26,7 +26,6 @@ const (
 var (
 	errFailure = errors.New("failure")
 	errDead    = errors.New("dead")
-	errNeutral = errors.New("neutral")
 )
 
 func (o Outcome) err() error {
@@ -35,8 +34,6 @@ func (o Outcome) err() error {
 		return errFailure
 	case Dead:
 		return errDead
-	case Neutral:
-		return errNeutral
 	}
 	return nil
 }
@@ -56,6 +53,7 @@ type state struct {
 	cb   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	open atomic.Bool
 	dead atomic.Bool // the next failure opens, whatever the count
+	row  atomic.Bool // failures may have been counted that a success ends
 }
 
 // New returns a closed breaker that opens after so many failures in a row; 0 is
@@ -80,7 +78,6 @@ func (b *Breaker) newState() *state {
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			return c.ConsecutiveFailures >= b.failures || s.dead.Load()
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errNeutral) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to != gobreaker.StateOpen {
 				return
@@ -95,23 +92,47 @@ func (b *Breaker) newState() *state {
 	return s
 }
 
-// Allow says whether a call may go through. If so, done must be called once
-// with its outcome; if not, done is nil.
-func (b *Breaker) Allow() (done func(Outcome), ok bool) {
+// Pass is a call that was let through. The zero Pass is none, of which nothing is
+// to report.
+type Pass struct{ s *state }
+
+// Allow says whether a call may go through. If so, the outcome of it must be
+// reported once.
+func (b *Breaker) Allow() (Pass, bool) {
 	s := b.current.Load()
 	if s.open.Load() {
-		return nil, false
+		return Pass{}, false
+	}
+	return Pass{s}, true
+}
+
+// Report says how the call ended.
+//
+// A success matters only after a failure, and nothing else is of interest to the
+// circuit breaker while it is closed: so most calls do not come to its lock.
+func (p Pass) Report(o Outcome) {
+	s := p.s
+	if s == nil || o == Neutral || o == Success && !s.row.Load() {
+		return
+	}
+	if o == Dead {
+		s.dead.Store(true)
 	}
 	report, err := s.cb.Allow()
 	if err != nil {
-		return nil, false
+		return // it has opened meanwhile
 	}
-	return func(o Outcome) {
-		if o == Dead {
-			s.dead.Store(true)
+	report(o.err())
+	switch {
+	case o != Success:
+		s.row.Store(true)
+	case s.cb.Counts().ConsecutiveFailures == 0:
+		s.row.Store(false)
+		// A failure that was counted in between may have set it before.
+		if s.cb.Counts().ConsecutiveFailures > 0 {
+			s.row.Store(true)
 		}
-		report(o.err())
-	}, true
+	}
 }
 
 // Open reports whether calls are refused. It never blocks.

@@ -15,9 +15,9 @@ import (
 func report(t *testing.T, b *breaker.Breaker, outcomes ...breaker.Outcome) {
 	t.Helper()
 	for _, o := range outcomes {
-		done, ok := b.Allow()
+		pass, ok := b.Allow()
 		require.True(t, ok)
-		done(o)
+		pass.Report(o)
 	}
 }
 
@@ -60,9 +60,28 @@ func TestBreaker_ignoresReportsFromBefore(t *testing.T) {
 	require.True(t, ok)
 	report(t, b, breaker.Failure)
 	require.True(t, b.Close())
-	old(breaker.Dead)
+	old.Report(breaker.Dead)
 	assert.False(t, b.Open(), "the call began before the server was found again")
 	assert.EqualValues(t, 1, b.Opened())
+}
+
+// Which is not told of successes that change nothing: each that ends a row counts.
+func TestBreaker_everySuccessEndsARow(t *testing.T) {
+	b := breaker.New(2, nil)
+	for range 100 {
+		report(t, b, breaker.Failure, breaker.Success, breaker.Success)
+	}
+	require.False(t, b.Open())
+	report(t, b, breaker.Failure, breaker.Failure)
+	assert.True(t, b.Open())
+}
+
+// The call that every other one makes.
+func TestBreaker_aSuccessAllocatesNothing(t *testing.T) {
+	b := breaker.New(2, nil)
+	assert.Zero(t, testing.AllocsPerRun(100, func() { report(t, b, breaker.Success) }))
+	report(t, b, breaker.Failure, breaker.Success)
+	assert.Zero(t, testing.AllocsPerRun(100, func() { report(t, b, breaker.Success) }))
 }
 
 func TestBreaker_concurrentUse(t *testing.T) {
@@ -71,8 +90,8 @@ func TestBreaker_concurrentUse(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 1000 {
-				if done, ok := b.Allow(); ok {
-					done(breaker.Outcome(i % 4))
+				if pass, ok := b.Allow(); ok {
+					pass.Report(breaker.Outcome(i % 4))
 				} else {
 					b.Close()
 				}

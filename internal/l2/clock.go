@@ -58,7 +58,15 @@ func (c *clock) bounds() (lo, hi int64, known bool) {
 	if !c.known.Load() {
 		return 0, 0, false
 	}
-	now := c.local()
+	return c.boundsAt(time.Now())
+}
+
+// boundsAt is bounds at a time that has just been read.
+func (c *clock) boundsAt(at time.Time) (lo, hi int64, known bool) {
+	if !c.known.Load() {
+		return 0, 0, false
+	}
+	now := at.Sub(c.base).Microseconds()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	age := max(now-c.measured, 0)/drift + 1

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -57,6 +58,7 @@ type Redis struct {
 	// loose says that client does not end calls at their deadlines, so they run
 	// in goroutines that are left behind there.
 	loose   bool
+	channel any // opt.Channel
 	scripts *scripts
 	base    time.Time
 	ends    *deadline.Group // of calls
@@ -70,8 +72,8 @@ type Redis struct {
 	tasks  sync.WaitGroup // them, and calls under way
 
 	mu         sync.RWMutex // guards what follows
-	closed     bool
-	discovered bool // the cluster's masters are known
+	closed     atomic.Bool  // set under mu
+	discovered bool         // the cluster's masters are known
 	shards     map[string]*shard
 	seed       *shard // the only one; of a cluster the one before it is known
 
@@ -106,7 +108,7 @@ func NewRedis(client redis.UniversalClient, opt RedisOptions) (*Redis, error) {
 	if opt.ProbeEvery == 0 || opt.ProbeEvery > maxProbe {
 		opt.ProbeEvery = maxProbe
 	}
-	r := &Redis{opt: opt, log: opt.Logger, scripts: newScripts(), base: time.Now(), shards: make(map[string]*shard)}
+	r := &Redis{opt: opt, log: opt.Logger, channel: opt.Channel, scripts: newScripts(), base: time.Now(), shards: make(map[string]*shard)}
 	r.ends = deadline.NewGroup(max(opt.Timeout/16, 1))
 	r.histories.all = make(map[string]*history)
 	if r.log == nil {
@@ -184,7 +186,7 @@ func bounded(c *redis.Client, timeout time.Duration) *redis.Client {
 func (r *Redis) enter() error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.closed {
+	if r.closed.Load() {
 		return ErrClosed
 	}
 	r.tasks.Add(1)
@@ -199,7 +201,7 @@ const closeWait = 2 * time.Second
 // ContextTimeoutEnabled has not let go of.
 func (r *Redis) Close() error {
 	r.mu.Lock()
-	r.closed = true
+	r.closed.Store(true)
 	r.mu.Unlock()
 	r.cancel()
 	done := make(chan struct{})

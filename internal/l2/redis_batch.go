@@ -84,7 +84,7 @@ func failAll(answers []answered, err error) []answered {
 // replies within limit. It writes to no other place of answers.
 func (s *shard) carryOut(ctx context.Context, limit time.Duration, orders []order, places []int, answers []answered) {
 	r := s.r
-	done, ok := s.breaker.Allow()
+	pass, ok := s.breaker.Allow()
 	if !ok {
 		for _, i := range places {
 			answers[i].err = s.unavailable()
@@ -106,7 +106,7 @@ func (s *shard) carryOut(ctx context.Context, limit time.Duration, orders []orde
 			s.lastDeadline(mine, got)
 		}
 	}
-	s.sort(ctx, start, done, mine, got)
+	s.sort(ctx, start, pass, mine, got)
 	for j, i := range places {
 		answers[i] = got[j]
 	}
@@ -126,7 +126,7 @@ func (s *shard) lastDeadline(orders []order, answers []answered) {
 // sort turns the errors of a pipeline into those that Store returns, and tells
 // the breaker once for all of them: of the first that speaks against the server,
 // or that it answered.
-func (s *shard) sort(parent context.Context, start time.Time, done func(breaker.Outcome), orders []order, answers []answered) {
+func (s *shard) sort(parent context.Context, start time.Time, pass breaker.Pass, orders []order, answers []answered) {
 	told := false
 	for i := range answers {
 		err := answers[i].err
@@ -136,7 +136,7 @@ func (s *shard) sort(parent context.Context, start time.Time, done func(breaker.
 		cl := classify(err)
 		if !told && cl.outcome() != breaker.Success {
 			told = true
-			answers[i].err = call{r: s.r, shard: s, write: orders[i].write}.finish(parent, start, done, err)
+			answers[i].err = call{r: s.r, shard: s, write: orders[i].write, pass: pass}.finish(parent, start, err)
 			continue
 		}
 		if cl == classRefused {
@@ -145,7 +145,7 @@ func (s *shard) sort(parent context.Context, start time.Time, done func(breaker.
 		answers[i].err = cl.wrap(err, orders[i].write)
 	}
 	if !told {
-		done(breaker.Success)
+		pass.Report(breaker.Success)
 	}
 }
 

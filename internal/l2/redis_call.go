@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,9 +36,21 @@ func (c onceString) Clone() redis.Cmder { return onceString{c.StringCmd.Clone().
 // newScriptCall returns the command that runs a script on key. Its key's place
 // is set, so that a cluster client need not ask the server for it.
 func newScriptCall(ctx context.Context, name, script, key string, args []any) once {
-	all := make([]any, 0, 4+len(args))
-	all = append(all, name, script, 1, key)
-	c := once{redis.NewCmd(ctx, append(all, args...)...)}
+	return scriptCall(ctx, name, script, key, append(forScript(len(args)), args...))
+}
+
+// scriptHead is how many words of such a command come before the arguments.
+const scriptHead = 4
+
+// forScript returns the words of a command up to its n arguments, which are to be
+// appended.
+func forScript(n int) []any { return make([]any, scriptHead, scriptHead+n) }
+
+// scriptCall is newScriptCall of words that begin as those of forScript, and which
+// nobody else needs any more.
+func scriptCall(ctx context.Context, name, script, key string, words []any) once {
+	words[0], words[1], words[2], words[3] = name, script, 1, key
+	c := once{redis.NewCmd(ctx, words...)}
 	c.SetFirstKeyPos(3)
 	c.SetStepCount(1)
 	return c
@@ -64,27 +77,28 @@ type call struct {
 	r     *Redis
 	shard *shard
 	write bool
+	pass  breaker.Pass
 }
 
 // begin finds who owns key and whether it may be asked. Every nil error must be
 // followed by finish.
-func (r *Redis) begin(ctx context.Context, key string, write bool) (c call, done func(breaker.Outcome), err error) {
+func (r *Redis) begin(ctx context.Context, key string, write bool) (c call, err error) {
 	if err := checkKey(key); err != nil {
-		return call{}, nil, err
+		return call{}, err
 	}
 	if ctx.Err() != nil {
-		return call{}, nil, cutShort(ctx)
+		return call{}, cutShort(ctx)
 	}
 	if err := r.enter(); err != nil {
-		return call{}, nil, err
+		return call{}, err
 	}
 	s := r.shardFor(key)
-	done, ok := s.breaker.Allow()
+	pass, ok := s.breaker.Allow()
 	if !ok {
 		r.tasks.Done()
-		return call{}, nil, s.unavailable()
+		return call{}, s.unavailable()
 	}
-	return call{r: r, shard: s, write: write}, done, nil
+	return call{r: r, shard: s, write: write, pass: pass}, nil
 }
 
 // perform runs f for key under the call's deadline and sorts its error.
@@ -92,21 +106,37 @@ func (r *Redis) begin(ctx context.Context, key string, write bool) (c call, done
 // f must not touch what its caller owns once ctx is done: a client that does
 // not heed deadlines is left behind with f still running.
 func perform[T any](ctx context.Context, r *Redis, key string, write bool, f func(ctx context.Context, s *shard) (T, error)) (T, error) {
-	var zero T
-	c, done, err := r.begin(ctx, key, write)
+	if !r.loose {
+		return performHere(ctx, r, key, write, f)
+	}
+	return inTime(ctx, r, key, write, func(ctx context.Context, s *shard) (T, error) {
+		return run(ctx, r, func(ctx context.Context) (T, error) { return introduced(ctx, s, f) })
+	})
+}
+
+// performHere is perform with f in the caller's goroutine, so that neither f nor
+// what it refers to need be allocated.
+//
+// REQUIRES: f heeds the deadline.
+func performHere[T any](ctx context.Context, r *Redis, key string, write bool, f func(ctx context.Context, s *shard) (T, error)) (T, error) {
+	return inTime(ctx, r, key, write, func(ctx context.Context, s *shard) (T, error) {
+		return introduced(ctx, s, f)
+	})
+}
+
+// inTime is what the performs have in common.
+func inTime[T any](ctx context.Context, r *Redis, key string, write bool, f func(ctx context.Context, s *shard) (T, error)) (T, error) {
+	c, err := r.begin(ctx, key, write)
 	if err != nil {
+		var zero T
 		return zero, err
 	}
 	defer r.tasks.Done()
 	start := time.Now()
 	limited, cancel := r.ends.With(ctx, start, r.opt.Timeout)
 	defer cancel()
-	if !r.loose {
-		v, err := introduced(limited, c.shard, f)
-		return v, c.finish(ctx, start, done, err)
-	}
-	v, err := run(limited, r, func(ctx context.Context) (T, error) { return introduced(ctx, c.shard, f) })
-	return v, c.finish(ctx, start, done, err)
+	v, err := f(limited, c.shard)
+	return v, c.finish(ctx, start, err)
 }
 
 // introduced runs f on a server that has been met.
@@ -147,21 +177,21 @@ func run[T any](ctx context.Context, r *Redis, f func(ctx context.Context) (T, e
 // That a caller went away says nothing of the server. That its deadline passed
 // does, if the server had half of our own timeout to answer: a caller that
 // always gives a little less than that must not keep the breaker from opening.
-func (c call) finish(parent context.Context, start time.Time, done func(breaker.Outcome), err error) error {
+func (c call) finish(parent context.Context, start time.Time, err error) error {
 	if err == nil {
-		done(breaker.Success)
+		c.pass.Report(breaker.Success)
 		return nil
 	}
 	if cause := callersEnd(parent, err); cause != nil {
 		if errors.Is(cause, context.Canceled) || time.Since(start) < c.r.opt.Timeout/2 {
-			done(breaker.Neutral)
+			c.pass.Report(breaker.Neutral)
 			return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 		}
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	cl := classify(err)
 	c.shard.failed(cl, err)
-	done(cl.outcome())
+	c.pass.Report(cl.outcome())
 	return cl.wrap(err, c.write)
 }
 
@@ -191,9 +221,19 @@ func isAnswer(err error) bool {
 
 // eval runs a script on key, as write unless readonly.
 func (r *Redis) eval(ctx context.Context, sc *script, key string, write bool, args ...any) (any, error) {
-	args = r.own(args)
-	return perform(ctx, r, key, write, func(ctx context.Context, s *shard) (any, error) {
-		return s.eval(ctx, sc, key, args)
+	return r.evalWords(ctx, sc, key, write, append(forScript(len(args)), args...))
+}
+
+// evalWords is eval of words that begin as those of forScript.
+func (r *Redis) evalWords(ctx context.Context, sc *script, key string, write bool, words []any) (any, error) {
+	if r.loose {
+		words = r.own(words)
+		return perform(ctx, r, key, write, func(ctx context.Context, s *shard) (any, error) {
+			return s.eval(ctx, sc, key, words)
+		})
+	}
+	return performHere(ctx, r, key, write, func(ctx context.Context, s *shard) (any, error) {
+		return s.eval(ctx, sc, key, words)
 	})
 }
 
@@ -211,11 +251,12 @@ func (r *Redis) own(args []any) []any {
 }
 
 // eval runs a script by its digest, or whole if the server does not know it.
-func (s *shard) eval(ctx context.Context, sc *script, key string, args []any) (any, error) {
-	cmd := newScriptCall(ctx, "evalsha", sc.sha, key, args)
+// words begin as those of forScript.
+func (s *shard) eval(ctx context.Context, sc *script, key string, words []any) (any, error) {
+	cmd := scriptCall(ctx, "evalsha", sc.sha, key, words)
 	err := s.r.client.Process(ctx, cmd)
 	if noScript(err) {
-		cmd = newScriptCall(ctx, "eval", sc.src, key, args)
+		cmd = scriptCall(ctx, "eval", sc.src, key, slices.Clone(words)) // an error may still refer to the first
 		err = s.r.client.Process(ctx, cmd)
 	}
 	if err != nil {

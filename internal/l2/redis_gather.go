@@ -244,14 +244,14 @@ func (s *shard) report(cmds []redis.Cmder) {
 		}
 		failed = true
 		s.failed(cl, cmd.Err())
-		if done, ok := s.breaker.Allow(); ok {
-			done(cl.outcome())
+		if pass, ok := s.breaker.Allow(); ok {
+			pass.Report(cl.outcome())
 		}
 	}
 	if failed {
 		return
 	}
-	if done, ok := s.breaker.Allow(); ok {
-		done(breaker.Success)
+	if pass, ok := s.breaker.Allow(); ok {
+		pass.Report(breaker.Success)
 	}
 }

@@ -228,8 +228,7 @@ func (s *shard) introduce(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := s.now(ctx)
-	return err
+	return s.askTime(ctx)
 }
 
 // Greet meets the server at the other end of a new connection of the client,

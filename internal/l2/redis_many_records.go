@@ -8,7 +8,7 @@ import (
 
 // changeOrder is the order that runs a script as change does.
 func (r *Redis) changeOrder(sc *script, key string, msg []byte, args ...any) order {
-	return order{key: key, script: sc, args: r.withHead(msg, args), write: true}
+	return order{key: key, script: sc, args: r.withHead(nil, msg, args), write: true}
 }
 
 // LeaseMany implements Store.

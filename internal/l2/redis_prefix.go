@@ -239,7 +239,7 @@ func (s *shard) scan(ctx context.Context, cursor uint64, pattern string) ([]stri
 // deleteBatch deletes keys in one pipeline, following redirections, and again
 // whole where the server did not know the script.
 func (r *Redis) deleteBatch(ctx context.Context, keys []string) (int, error) {
-	args := r.withHead(nil, deleteArgs(DeleteOptions{}))
+	args := r.withHead(nil, nil, deleteArgs(DeleteOptions{}))
 	ctx, cancel := context.WithTimeout(ctx, r.opt.Timeout)
 	defer cancel()
 	return run(ctx, r, func(ctx context.Context) (int, error) {

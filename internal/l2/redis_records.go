@@ -26,10 +26,19 @@ func (r *Redis) Read(ctx context.Context, key string, limit int) (Reply, error) 
 		}
 		defer s.gather.back()
 	}
-	return perform(ctx, r, key, false, func(ctx context.Context, _ *shard) (Reply, error) {
-		cmd := newRange(ctx, key, limit+maxMeta+1)
-		return replyOf(cmd, r.client.Process(ctx, cmd), key, limit)
+	if r.loose {
+		return perform(ctx, r, key, false, func(ctx context.Context, _ *shard) (Reply, error) {
+			return r.readAlone(ctx, key, limit)
+		})
+	}
+	return performHere(ctx, r, key, false, func(ctx context.Context, _ *shard) (Reply, error) {
+		return r.readAlone(ctx, key, limit)
 	})
+}
+
+func (r *Redis) readAlone(ctx context.Context, key string, limit int) (Reply, error) {
+	cmd := newRange(ctx, key, limit+maxMeta+1)
+	return replyOf(cmd, r.client.Process(ctx, cmd), key, limit)
 }
 
 func checkLimit(limit int) error {
@@ -70,7 +79,7 @@ func (r *Redis) change(ctx context.Context, sc *script, key string, msg []byte, 
 	if mutant.On(mutant.PublishFirst) || mutant.On(mutant.PublishApart) {
 		defer r.publishApart(ctx, &msg)()
 	}
-	return r.eval(ctx, sc, key, true, r.withHead(msg, args)...)
+	return r.evalWords(ctx, sc, key, true, r.withHead(forScript(len(args)+3), msg, args))
 }
 
 // changeGathered is change, together with others that are made at the same time.
@@ -89,9 +98,9 @@ func (r *Redis) changeGathered(ctx context.Context, sc *script, key string, msg 
 	return a.value, a.err
 }
 
-func (r *Redis) withHead(msg []byte, args []any) []any {
-	all := append(make([]any, 0, 3+len(args)), r.opt.Channel, bytesOf(msg), be(NewVersion()))
-	return append(all, args...)
+// withHead appends what a script that publishes begins with, and args.
+func (r *Redis) withHead(dst []any, msg []byte, args []any) []any {
+	return append(append(dst, r.channel, bytesOf(msg), be(NewVersion())), args...)
 }
 
 // intOf returns a reply that is an integer.
@@ -242,34 +251,42 @@ func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byt
 	if mutant.On(mutant.PublishFirst) || mutant.On(mutant.PublishApart) {
 		defer r.publishApart(ctx, &msg)()
 	}
-	var sent atomic.Int64 // a call may be left behind
 	// The record's version serves a placeholder, too: one of the two is stored.
 	version := rec[offVersion : offVersion+8]
-	args := r.own([]any{r.opt.Channel, bytesOf(msg), version, rec, millis(ttl), int64(0)})
+	words := append(forScript(6), r.channel, bytesOf(msg), version, rec, millis(ttl), nil)
 	s, join := r.joins(ctx, key, len(rec)+len(msg))
 	if join {
-		a := s.gatherWrite(order{key: key, script: sc, args: args, write: true, deadline: true})
+		a := s.gatherWrite(order{key: key, script: sc, args: words[scriptHead:], write: true, deadline: true})
 		code, err = intOf(a.value, a.err)
 		return code, a.deadline, err
 	}
 	if s != nil {
 		defer s.writes.back()
 	}
+	if r.loose {
+		return r.storeLoose(ctx, sc, key, r.own(words))
+	}
+	code, err = performHere(ctx, r, key, true, func(ctx context.Context, s *shard) (code int64, err error) {
+		if deadline, err = s.deadline(ctx); err != nil {
+			return 0, err
+		}
+		return s.storeBy(ctx, sc, key, words, deadline)
+	})
+	return code, deadline, err
+}
+
+// storeLoose is storeOnce with a client whose calls may be left behind.
+func (r *Redis) storeLoose(ctx context.Context, sc *script, key string, words []any) (code, deadline int64, err error) {
+	var sent atomic.Int64
 	code, err = perform(ctx, r, key, true, func(ctx context.Context, s *shard) (int64, error) {
 		deadline, err := s.deadline(ctx)
 		if err != nil {
 			return 0, err
 		}
-		args[len(args)-1] = deadline
 		sent.Store(deadline)
-		a := s.clock.local()
-		n, err := intOf(s.eval(ctx, sc, key, args))
-		if err == nil && n < 0 {
-			s.clock.observe(a, -n, s.clock.local())
-		}
-		return n, err
+		return s.storeBy(ctx, sc, key, words, deadline)
 	})
-	if deadline = sent.Load(); deadline == 0 && r.loose && err != nil {
+	if deadline = sent.Load(); deadline == 0 && err != nil {
 		// Left behind before it had one, it may still send one that is no
 		// later than this.
 		deadline = r.Now(key) + r.opt.Timeout.Microseconds()
@@ -277,14 +294,26 @@ func (r *Redis) storeOnce(ctx context.Context, sc *script, key string, rec []byt
 	return code, deadline, err
 }
 
+// storeBy sends luaSet with its deadline, the last of words.
+func (s *shard) storeBy(ctx context.Context, sc *script, key string, words []any, deadline int64) (int64, error) {
+	words[len(words)-1] = deadline
+	a := s.clock.local()
+	n, err := intOf(s.eval(ctx, sc, key, words))
+	if err == nil && n < 0 {
+		s.clock.observe(a, -n, s.clock.local())
+	}
+	return n, err
+}
+
 // deadline is the end of ctx in the server's clock.
 func (s *shard) deadline(ctx context.Context) (int64, error) {
-	now, err := s.now(ctx)
-	if err != nil {
+	if err := s.askTime(ctx); err != nil {
 		return 0, err
 	}
+	now := time.Now()
+	_, hi, _ := s.clock.boundsAt(now)
 	end, _ := ctx.Deadline() // REQUIRES: perform's context, which has one
-	return now + time.Until(end).Microseconds(), nil
+	return hi + end.Sub(now).Microseconds(), nil
 }
 
 // Delete implements Store.
@@ -292,7 +321,8 @@ func (r *Redis) Delete(ctx context.Context, key string, opt DeleteOptions, msg [
 	if err := opt.check(); err != nil {
 		return DeleteResult{}, err
 	}
-	n, err := intOf(r.changeGathered(ctx, r.scripts.del, key, msg, deleteArgs(opt)...))
+	args := [...]any{opt.NotBefore, opt.Hold.Microseconds(), sourceOf(opt.Version), millis(opt.Tombstone)}
+	n, err := intOf(r.changeGathered(ctx, r.scripts.del, key, msg, args[:]...))
 	if err != nil {
 		return DeleteResult{}, err
 	}
@@ -303,7 +333,17 @@ func (r *Redis) Delete(ctx context.Context, key string, opt DeleteOptions, msg [
 }
 
 func deleteArgs(opt DeleteOptions) []any {
-	return []any{opt.NotBefore, opt.Hold.Microseconds(), be(opt.Version), millis(opt.Tombstone)}
+	return []any{opt.NotBefore, opt.Hold.Microseconds(), sourceOf(opt.Version), millis(opt.Tombstone)}
+}
+
+// noSource is the source version 0 as scripts take it.
+const noSource = "\x00\x00\x00\x00\x00\x00\x00\x00"
+
+func sourceOf(v uint64) any {
+	if v == 0 {
+		return noSource
+	}
+	return be(v)
 }
 
 // Expire implements Store.

@@ -152,7 +152,7 @@ func (r *Redis) adopt(node *redis.Client) *shard {
 	s := r.shards[addr]
 	if s == nil {
 		s = newShard(r, addr, nil)
-		if r.closed {
+		if r.closed.Load() {
 			return s
 		}
 		s.ctx, s.stop = context.WithCancel(r.ctx)
@@ -216,22 +216,39 @@ func (r *Redis) Owner(key string) string {
 
 // Available implements Store.
 func (r *Redis) Available(key string) bool {
-	if r.enter() != nil {
-		return false
-	}
-	defer r.tasks.Done()
-	return !r.shardFor(key).breaker.Open()
+	s, leave := r.glance(key)
+	defer leave()
+	return s != nil && !s.breaker.Open()
 }
 
 // Now implements Store.
 func (r *Redis) Now(key string) int64 {
-	if r.enter() != nil {
+	s, leave := r.glance(key)
+	defer leave()
+	if s == nil {
 		return 0
 	}
-	defer r.tasks.Done()
-	_, hi, _ := r.shardFor(key).clock.bounds()
+	_, hi, _ := s.clock.bounds()
 	return hi
 }
+
+// glance returns the server that owns key to somebody who asks it nothing, nil
+// when the store is closed. leave must follow. Only of a cluster does Close have
+// to wait for that: a server may turn up, which is then watched.
+func (r *Redis) glance(key string) (s *shard, leave func()) {
+	switch {
+	case r.cluster == nil:
+		if !r.closed.Load() {
+			s = r.seed
+		}
+		return s, nothing
+	case r.enter() != nil:
+		return nil, nothing
+	}
+	return r.shardFor(key), r.tasks.Done
+}
+
+func nothing() {}
 
 // Clock implements Store.
 func (r *Redis) Clock(ctx context.Context, key string) (int64, error) {

@@ -87,7 +87,7 @@ func (s *shard) look(ctx context.Context) error {
 	case <-ctx.Done():
 		return cutShort(ctx)
 	}
-	done, closed := s.breaker.Allow()
+	pass, closed := s.breaker.Allow()
 	err := s.visit(ctx)
 	if err != nil {
 		if s.r.ctx.Err() != nil {
@@ -95,7 +95,7 @@ func (s *shard) look(ctx context.Context) error {
 		}
 		cl := classify(err)
 		if closed {
-			done(cl.outcome())
+			pass.Report(cl.outcome())
 		}
 		s.mu.Lock()
 		if err != nil {
@@ -108,7 +108,7 @@ func (s *shard) look(ctx context.Context) error {
 		return err
 	}
 	if closed {
-		done(breaker.Success)
+		pass.Report(breaker.Success)
 	}
 	s.reopen()
 	return nil
@@ -129,20 +129,29 @@ func (s *shard) reopen() {
 // now is the server's clock, at most. It asks for the time if it has never been
 // told.
 func (s *shard) now(ctx context.Context) (int64, error) {
-	if !s.clock.known.Load() {
-		node := s.node.Load()
-		if node == nil {
-			return 0, errNoMaster
-		}
-		a := s.clock.local()
-		t, err := node.Time(ctx).Result()
-		if err != nil {
-			return 0, err
-		}
-		s.clock.observe(a, t.UnixMicro(), s.clock.local())
+	if err := s.askTime(ctx); err != nil {
+		return 0, err
 	}
 	_, hi, _ := s.clock.bounds()
 	return hi, nil
+}
+
+// askTime asks the server for its time if it has never been told.
+func (s *shard) askTime(ctx context.Context) error {
+	if s.clock.known.Load() {
+		return nil
+	}
+	node := s.node.Load()
+	if node == nil {
+		return errNoMaster
+	}
+	a := s.clock.local()
+	t, err := node.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	s.clock.observe(a, t.UnixMicro(), s.clock.local())
+	return nil
 }
 
 // watchCluster keeps the list of masters. The client's own map of slots decides
@@ -152,8 +161,8 @@ func (r *Redis) watchCluster() {
 		r.seed.tellDown()
 		if err := r.discover(r.ctx); err != nil {
 			r.seed.failed(classify(err), err)
-			if done, ok := r.seed.breaker.Allow(); ok {
-				done(breaker.Failure)
+			if pass, ok := r.seed.breaker.Allow(); ok {
+				pass.Report(breaker.Failure)
 			}
 		} else {
 			r.seed.reopen()
