@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -43,7 +44,7 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("%w: %w", ErrMessage, err)
 	}
 	start := len(dst)
-	b := append(dst, magic0, magic1, format, byte(m.Kind))
+	b := append(slices.Grow(dst, m.size()), magic0, magic1, format, byte(m.Kind))
 	b = append(b, m.Node[:]...)
 	b = binary.BigEndian.AppendUint64(b, m.Seq)
 	b = append(b, byte(len(m.Cache)))
@@ -61,6 +62,18 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("%w: %d bytes, at most %d", ErrMessage, n, MaxMessageBytes)
 	}
 	return b, nil
+}
+
+// size is about what Append appends, and not less but for lists of a beat.
+func (m *Message) size() int {
+	n := headBytes + 1 + len(m.Cache) + binary.MaxVarintLen32 + versionBytes
+	for _, key := range m.Keys {
+		n += binary.MaxVarintLen16 + len(key)
+	}
+	if m.Kind == KindBeat || m.Kind == KindBye {
+		n += 1 + 4*binary.MaxVarintLen64 + 2
+	}
+	return n
 }
 
 func (b *Beat) append(dst []byte) []byte {

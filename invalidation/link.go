@@ -185,7 +185,7 @@ func (l *link) receive() (v any, err error) {
 		}
 	}()
 	v, err = l.pubsub.Receive(l.ctx)
-	if redis.HasErrorPrefix(err, "MISCONF ") {
+	if err != nil && redis.HasErrorPrefix(err, "MISCONF ") {
 		return refusedPing{err}, nil
 	}
 	return v, err

@@ -46,10 +46,12 @@ func (c *Cache[T]) encode(ctx context.Context, m making[T]) (*encoded[T], error)
 		Kind: l2.KindValue, Version: l2.NewVersion(), Source: m.source,
 		Schema: c.schema, CacheVersion: m.version, Load: m.took, Tags: stamps(m.tags),
 	}
+	room := scratches.take()
+	defer scratches.give(room)
 	if m.negative {
 		rec.Kind = l2.KindNegative
 	} else {
-		payload, err := c.payloadOf(m, w.redisKey)
+		payload, err := c.payloadOf(m, w.redisKey, room)
 		if err != nil {
 			return nil, err
 		}
@@ -84,17 +86,18 @@ func (c *Cache[T]) encode(ctx context.Context, m making[T]) (*encoded[T], error)
 		w.entry.Value = c.opts.Clone(m.value)
 	}
 	c.limit(w.entry, mono, l)
-	w.payload = rec.Payload
+	w.payload = w.record[len(w.record)-len(rec.Payload):] // its end
 	w.bytes = c.bytesOf(w.entry, len(rec.Payload))
 	return w, nil
 }
 
-// payloadOf encodes the value of m, if it is not encoded yet.
-func (c *Cache[T]) payloadOf(m making[T], redisKey string) ([]byte, error) {
+// payloadOf encodes the value of m, if it is not encoded yet, and into room if that
+// suffices.
+func (c *Cache[T]) payloadOf(m making[T], redisKey string, room *scratch) ([]byte, error) {
 	if m.payload != nil {
 		return m.payload, nil
 	}
-	payload, err := codec.AppendFor(c.opts.Codec, nil, redisKey, m.value)
+	payload, err := codec.AppendFor(c.opts.Codec, room.bytes, redisKey, m.value)
 	if errors.Is(err, codec.ErrTooLarge) {
 		return nil, fmt.Errorf("%w: cache %q: value of %.80q: %w", ErrTooLarge, c.name, m.key, err)
 	}
@@ -104,6 +107,7 @@ func (c *Cache[T]) payloadOf(m making[T], redisKey string) ([]byte, error) {
 	if len(payload) > c.opts.MaxValueBytes {
 		return nil, fmt.Errorf("%w: cache %q: value of %.80q has %d bytes, the limit is %d", ErrTooLarge, c.name, m.key, len(payload), c.opts.MaxValueBytes)
 	}
+	room.want(len(payload))
 	return payload, nil
 }
 

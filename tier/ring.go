@@ -20,8 +20,9 @@ type ring struct {
 	limit int // keys
 
 	mu    sync.Mutex // guards what follows
-	items []ringItem // a queue, oldest first
-	first uint64     // the number of items[0]
+	slots []ringItem // a power of two of them, or none: item number n is in slot n of as many
+	first uint64     // the number of the oldest item
+	next  uint64     // that of the next one
 	keys  int        // of all items
 	lost  time.Time  // when the latest of the items that were dropped was done; zero: none was
 	open  int        // dropped ones that are still under way
@@ -59,10 +60,35 @@ func newRing(limit int) *ring { return &ring{limit: limit} }
 func (r *ring) enter(item ringItem, now time.Time) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.items = append(r.items, item)
+	if r.lenLocked() == len(r.slots) {
+		r.resizeLocked(max(2*len(r.slots), ringSlots))
+	}
+	number := r.next
+	r.next++
+	*r.itemLocked(number) = item
 	r.keys += max(len(item.names), 1)
 	r.pruneLocked(now)
-	return r.first + uint64(len(r.items)) - 1
+	return number
+}
+
+// ringSlots is how many slots a ring has at least, once it holds anything. It has
+// room for what a busy node changes at once, and grows with what it must remember:
+// items are not moved for each new one.
+const ringSlots = 64
+
+func (r *ring) lenLocked() int { return int(r.next - r.first) }
+
+func (r *ring) itemLocked(number uint64) *ringItem {
+	return &r.slots[number&uint64(len(r.slots)-1)]
+}
+
+// resizeLocked moves the items to so many slots.
+func (r *ring) resizeLocked(slots int) {
+	old := r.slots
+	r.slots = make([]ringItem, slots)
+	for n := r.first; n < r.next; n++ {
+		*r.itemLocked(n) = old[n&uint64(len(old)-1)]
+	}
 }
 
 // settle ends an item that was under way.
@@ -76,7 +102,7 @@ func (r *ring) settle(number uint64, confirmed bool, now time.Time) {
 		}
 		return
 	}
-	item := &r.items[number-r.first]
+	item := r.itemLocked(number)
 	item.done, item.void = now, !confirmed
 }
 
@@ -84,9 +110,8 @@ func (r *ring) settle(number uint64, confirmed bool, now time.Time) {
 // under way is kept unless there is too much: it holds up those behind it, for
 // as long as a call to Redis takes.
 func (r *ring) pruneLocked(now time.Time) {
-	n := 0
-	for n < len(r.items)-1 {
-		item := &r.items[n]
+	for ; r.first+1 < r.next; r.first++ {
+		item := r.itemLocked(r.first)
 		old := !item.done.IsZero() && now.Sub(item.done) > ringSpan
 		if !old && r.keys <= r.limit {
 			break
@@ -98,10 +123,10 @@ func (r *ring) pruneLocked(now time.Time) {
 		}
 		r.keys -= max(len(item.names), 1)
 		*item = ringItem{} // frees the names
-		n++
 	}
-	r.first += uint64(n)
-	r.items = r.items[n:]
+	if len(r.slots) > ringSlots && r.lenLocked() < len(r.slots)/4 {
+		r.resizeLocked(len(r.slots) / 2)
+	}
 }
 
 // since returns what Redis may not have had by the time t, and whether that is
@@ -109,9 +134,9 @@ func (r *ring) pruneLocked(now time.Time) {
 func (r *ring) since(t time.Time) (items []ringItem, complete bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, item := range r.items {
-		if !item.void && (item.done.IsZero() || !item.done.Before(t)) {
-			items = append(items, item)
+	for n := r.first; n < r.next; n++ {
+		if item := r.itemLocked(n); !item.void && (item.done.IsZero() || !item.done.Before(t)) {
+			items = append(items, *item)
 		}
 	}
 	return items, r.open == 0 && (r.lost.IsZero() || r.lost.Before(t))
@@ -121,8 +146,8 @@ func (r *ring) since(t time.Time) (items []ringItem, complete bool) {
 func (r *ring) caches(set map[string]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, item := range r.items {
-		if item.cache != "" {
+	for n := r.first; n < r.next; n++ {
+		if item := r.itemLocked(n); item.cache != "" {
 			set[item.cache] = true
 		}
 	}

@@ -198,9 +198,13 @@ func foldTags(cache, key string, tags []string) ([]string, error) {
 // writeMarks returns the versions that a write stores: of the cache and of the
 // tags, from before it is sent.
 func (c *Cache[T]) writeMarks(ctx context.Context, tags []string) (version uint64, seen []seenTag, err error) {
-	q := c.node.queryTags(tags)
 	version = c.cell.get()
-	if version != 0 && c.node.member.hears() {
+	known := version != 0 && c.node.member.hears()
+	if known && len(tags) == 0 {
+		return version, nil, nil
+	}
+	q := c.node.queryTags(tags)
+	if known {
 		return version, q.seen, q.resolve(ctx)
 	}
 	ticket, floor := c.cell.begin()

@@ -139,7 +139,10 @@ func (c *Cache[T]) oweSet(m making[T], deadline int64, cause error) error {
 // detached returns the context of a change: its values are the caller's, its
 // end is not.
 func (n *Node) detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return n.ends.With(context.WithoutCancel(ctx), time.Now(), 2*n.cfg.Timeout)
+	if _, ends := ctx.Deadline(); ends || ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	return n.ends.With(ctx, time.Now(), 2*n.cfg.Timeout)
 }
 
 // Delete removes keys from both tiers on every node: each in L2 by one atomic
