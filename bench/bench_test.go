@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,6 +138,69 @@ func TestTable_readsForPeopleAndBenchstat(t *testing.T) {
 	assert.Contains(t, text.String(), "1.50")
 	tb.raw(&raw, &tb.rows[1], tb.rows[1].samples[0])
 	assert.Equal(t, "BenchmarkX/n=1/peer=b 7 150 ns/op\n", raw.String())
+}
+
+// Slices take turns job by job, their percentiles are those of all, and ratios those
+// of the same turn.
+func TestTable_slices(t *testing.T) {
+	var order []string
+	b := &bench{rounds: 1, length: time.Second, out: io.Discard, earlier: map[string][]sample{}}
+	raw, err := os.Create(filepath.Join(t.TempDir(), "raw.txt"))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, raw.Close()) }()
+	b.raw = raw
+	var all []contender
+	for _, params := range []string{"n=1", "n=2"} {
+		for i, peer := range []string{"a", "b"} {
+			l := b.requests(1)
+			require.Equal(t, time.Second/slicesPerRound, l.length)
+			all = append(all, contender{peer: peer, params: params, lone: l.lone, round: func() (sample, error) {
+				order = append(order, params+peer)
+				l.lone.times = append(l.lone.times, time.Duration(len(l.lone.times)+1))
+				return sample{"ops": 1, "ns/op": float64(i + 1)}, nil
+			}})
+		}
+	}
+	all = append(all, contender{peer: "a", params: "n=3", round: func() (sample, error) {
+		order = append(order, "round")
+		return sample{"ops": 1, "ns/op": 1}, nil
+	}})
+	tb := &table{name: "X", columns: []string{"ns/op", "p50-ns"}, base: "a"}
+	require.NoError(t, tb.run(b, all))
+	assert.Equal(t, []string{"round", "n=1a", "n=1b", "n=1b", "n=1a", "n=1a", "n=1b"}, order[:7])
+	assert.Len(t, order, 1+4*slicesPerRound)
+	slow := tb.find("b", "n=2")
+	assert.EqualValues(t, slicesPerRound/2+1, slow.value("p50-ns"))
+	assert.NotContains(t, slow.samples[0], "p50-ns")
+
+	// From its raw text nothing is measured again, and the figures are the same.
+	b.earlier, err = readRaw(raw.Name())
+	require.NoError(t, err)
+	again := &table{name: "X", columns: tb.columns, base: "a"}
+	order = nil
+	for i := range all {
+		if all[i].lone != nil {
+			all[i].lone = new(lone)
+		}
+	}
+	require.NoError(t, again.run(b, all))
+	assert.Empty(t, order)
+	assert.InEpsilon(t, slow.value("p50-ns"), again.find("b", "n=2").value("p50-ns"), 1e-3)
+	assert.InEpsilon(t, slow.value("ns/op"), again.find("b", "n=2").value("ns/op"), 1e-3)
+}
+
+func TestRow_timesOfTheSameTurn(t *testing.T) {
+	samples := func(values ...float64) (s []sample) {
+		for _, v := range values {
+			s = append(s, sample{"ns/op": v})
+		}
+		return s
+	}
+	base := &row{contender{lone: new(lone)}, samples(1, 2, 3), 0}
+	r := &row{contender{lone: new(lone)}, samples(3, 2, 2.4), 0}
+	assert.InEpsilon(t, 1, r.times(base, "ns/op"), 1e-9, "of slices")
+	r.lone = nil
+	assert.InEpsilon(t, 1.2, r.times(base, "ns/op"), 1e-9, "of rounds")
 }
 
 // A run replaces what stands between the marks of the README, and nothing else.

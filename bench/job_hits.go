@@ -173,8 +173,9 @@ func l2Hits(b *bench) error {
 		h := &holder[User]{peer: p, env: peer.Env{Addr: b.redis.addr}, keys: keys, value: makeUser}
 		defer func() { _ = h.close() }()
 		for _, g := range counts {
-			read := hits(h, wide, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0))
-			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), open: h.open, round: func() (sample, error) {
+			l := b.requests(g)
+			read := hits(h, wide, l, runtime.GOMAXPROCS(0))
+			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), lone: l.lone, open: h.open, round: func() (sample, error) {
 				before := commandsDone(stats)
 				s, err := read()
 				if err == nil {

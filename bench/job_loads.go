@@ -66,9 +66,10 @@ func misses(b *bench) error {
 			l = byHand{c}
 		}
 		for _, g := range []int{1, 64} {
-			all = append(all, contender{peer: name, params: fmt.Sprintf("goroutines=%d", g), round: func() (sample, error) {
+			driven := b.requests(g)
+			all = append(all, contender{peer: name, params: fmt.Sprintf("goroutines=%d", g), lone: driven.lone, round: func() (sample, error) {
 				before := commandsDone(stats)
-				s, err := measure(load{workers: g, length: b.length, each: true}, func(int, int) error {
+				s, err := measure(driven, func(int, int) error {
 					i := fresh.Add(1)
 					_, err := l.Load(context.Background(), fmt.Sprintf(keyFormat, i), func(context.Context) (User, error) {
 						return makeUser(int(i)), nil
@@ -202,15 +203,14 @@ func writes(b *bench) error {
 		ctx := context.Background()
 		u := makeUser(7)
 		for _, g := range []int{1, 64} {
-			all = append(all, contender{peer: name, params: fmt.Sprintf("op=set/goroutines=%d", g), round: func() (sample, error) {
-				return measure(load{workers: g, length: b.length, each: true}, func(w, n int) error {
-					return c.Set(ctx, order[w][n&(drawsPerWorker-1)], u)
-				})
-			}}, contender{peer: name, params: fmt.Sprintf("op=delete/goroutines=%d", g), round: func() (sample, error) {
-				return measure(load{workers: g, length: b.length, each: true}, func(w, n int) error {
-					return c.Delete(ctx, order[w][n&(drawsPerWorker-1)])
-				})
-			}})
+			job := func(op string, f func(key string) error) {
+				l := b.requests(g)
+				all = append(all, contender{peer: name, params: fmt.Sprintf("op=%s/goroutines=%d", op, g), lone: l.lone, round: func() (sample, error) {
+					return measure(l, func(w, n int) error { return f(order[w][n&(drawsPerWorker-1)]) })
+				}})
+			}
+			job("set", func(key string) error { return c.Set(ctx, key, u) })
+			job("delete", func(key string) error { return c.Delete(ctx, key) })
 		}
 	}
 	return t.run(b, all)

@@ -128,9 +128,10 @@ func clusterCost(b *bench) error {
 				return errors.Join(err, h.open())
 			}
 			for _, g := range []int{1, 64} {
+				l := b.requests(g)
 				all = append(all, contender{
-					peer: p.Name, params: fmt.Sprintf("topology=%s/goroutines=%d", topology, g),
-					open: open, round: hits(h, order, load{workers: g, length: b.length, each: true}, runtime.GOMAXPROCS(0)),
+					peer: p.Name, params: fmt.Sprintf("topology=%s/goroutines=%d", topology, g), lone: l.lone,
+					open: open, round: hits(h, order, l, runtime.GOMAXPROCS(0)),
 				})
 			}
 		}

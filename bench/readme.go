@@ -73,8 +73,7 @@ func (b *bench) headlineRow(h headline) []string {
 		var others []string
 		for _, name := range h.peers {
 			if r := t.find(name, h.params); r != nil {
-				v := r.value(h.unit)
-				others = append(others, fmt.Sprintf("%s %s (%.2g×)", name, format(v, h.unit), v/ours.value(h.unit)))
+				others = append(others, fmt.Sprintf("%s %s (%.2g×)", name, format(r.value(h.unit), h.unit), r.times(ours, h.unit)))
 			}
 		}
 		return []string{h.what, format(ours.value(h.unit), h.unit), strings.Join(others, ", ")}

@@ -17,6 +17,8 @@ type contender struct {
 	// it is called for each job of a peer, and not if no round is to be run.
 	open  func() error
 	round func() (sample, error)
+	// lone, if not nil, makes a round be cut into slices, each a call of round.
+	lone *lone
 }
 
 // table is a job and what the contenders came to.
@@ -61,8 +63,8 @@ func (t *table) run(b *bench, contenders []contender) error {
 	return nil
 }
 
-// measure adds contenders to the table. It runs each in rounds, in an order that
-// rotates, unless an earlier run has its rounds.
+// measure adds contenders to the table. It runs each in rounds, unless an earlier
+// run has them.
 func (t *table) measure(b *bench, contenders []contender) error {
 	rows := make([]*row, len(contenders))
 	for i, c := range contenders {
@@ -70,7 +72,7 @@ func (t *table) measure(b *bench, contenders []contender) error {
 		r := rows[i]
 		r.samples = b.known(t.fullName(r))
 		r.earlier = len(r.samples)
-		if c.open != nil && r.earlier < b.rounds {
+		if c.open != nil && r.earlier < r.rounds(b) {
 			if err := c.open(); err != nil {
 				return fmt.Errorf("%s: %s: %w", t.name, c.peer, err)
 			}
@@ -94,19 +96,64 @@ func (t *table) measure(b *bench, contenders []contender) error {
 			t.raw(b.raw, r, s)
 		}
 	}
-	for round := range b.rounds {
-		for i := range rows {
-			if r := rows[(i+round)%len(rows)]; round >= r.earlier {
-				turns <- r
+	for _, group := range groups(rows) {
+		for round := range group[0].rounds(b) {
+			for i := range group {
+				if r := group[(i+round)%len(group)]; round >= r.earlier {
+					turns <- r
+				}
 			}
 		}
 	}
 	close(turns)
 	wg.Wait()
 	for _, r := range rows {
+		t.pool(b, r)
 		t.rows = append(t.rows, *r)
 	}
 	return errors.Join(errs...)
+}
+
+// rounds is how many there are, or slices.
+func (r *row) rounds(b *bench) int {
+	if r.lone != nil {
+		return b.rounds * slicesPerRound
+	}
+	return b.rounds
+}
+
+// groups returns which rows take turns with each other, in an order that rotates:
+// with slices those of one job, so that they are close in time, else all.
+func groups(rows []*row) [][]*row {
+	all := [][]*row{nil} // the first are those of rounds
+	at := map[string]int{}
+	for _, r := range rows {
+		if r.lone == nil {
+			all[0] = append(all[0], r)
+			continue
+		}
+		i, ok := at[r.params]
+		if !ok {
+			i, all = len(all), append(all, nil)
+			at[r.params] = i
+		}
+		all[i] = append(all[i], r)
+	}
+	if len(all[0]) == 0 {
+		return all[1:]
+	}
+	return all
+}
+
+// pool adds a sample of what is of all slices.
+func (t *table) pool(b *bench, r *row) {
+	if r.lone == nil || len(r.lone.times) == 0 {
+		return
+	}
+	s := percentiles(r.lone.times)
+	s["ops"] = float64(len(r.lone.times))
+	r.samples = append(r.samples, s)
+	t.raw(b.raw, r, s)
 }
 
 // turn runs a round.
@@ -119,7 +166,7 @@ func (t *table) turn(b *bench, r *row, mu *sync.Mutex) error {
 	defer mu.Unlock()
 	r.samples = append(r.samples, s)
 	b.measured++
-	b.progress("%s %d/%d: %s %s", t.name, len(r.samples), b.rounds, r.peer, r.params)
+	b.progress("%s %d/%d: %s %s", t.name, len(r.samples), r.rounds(b), r.peer, r.params)
 	t.raw(b.raw, r, s)
 	return nil
 }
@@ -175,7 +222,20 @@ func (t *table) ratio(r *row) string {
 	if base == nil || base.value(t.columns[0]) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", r.value(t.columns[0])/base.value(t.columns[0]))
+	return fmt.Sprintf("%.2f", r.times(base, t.columns[0]))
+}
+
+// times returns how many times the base's value r's is. Slices are compared each with
+// that of the same turn, which had the same machine.
+func (r *row) times(base *row, unit string) float64 {
+	mine, theirs := r.all(unit), base.all(unit)
+	if r.lone == nil || len(mine) != len(theirs) {
+		return median(mine) / median(theirs)
+	}
+	for i := range mine {
+		mine[i] /= theirs[i]
+	}
+	return median(mine)
 }
 
 func (t *table) find(peer, params string) *row {
