@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -87,6 +89,42 @@ func TestPeers_hitTheTierTheyClaim(t *testing.T) {
 	for _, p := range peer.Remote[User]() {
 		p.Name += "-remote"
 		check(p, 1)
+	}
+}
+
+// keeper keeps the strings that it is given.
+type keeper struct {
+	peer.Cache[int]
+	mu    sync.Mutex // guards given
+	given []string
+}
+
+func (k *keeper) keep(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.given = append(k.given, key)
+}
+
+func (k *keeper) Set(_ context.Context, key string, _ int) error {
+	k.keep(key)
+	return nil
+}
+
+func (k *keeper) Get(_ context.Context, key string) (int, bool, error) {
+	k.keep(key)
+	return 0, true, nil
+}
+
+// No peer holds a value under the very string that it is asked with.
+func TestFill_storesUnderOtherStrings(t *testing.T) {
+	keys := makeKeys(20)
+	var k keeper
+	require.NoError(t, fill(&k, keys, func(i int) int { return i }))
+	require.Len(t, k.given, 3*len(keys))
+	for _, given := range k.given {
+		i := slices.Index(keys, given)
+		require.GreaterOrEqual(t, i, 0)
+		assert.NotSame(t, unsafe.StringData(keys[i]), unsafe.StringData(given))
 	}
 }
 
