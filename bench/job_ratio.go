@@ -106,10 +106,17 @@ func (t *trace) measure(b *bench) error {
 			keys = fmt.Sprintf(" to %.0f keys", n)
 		}
 	}
-	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %d replays at a time; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count, and its tables.",
-		accesses, keys, ratioParallel, once.rounds)
+	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %s; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count, and its tables.",
+		accesses, keys, atATime(ratioParallel), once.rounds)
 	tab.done(b)
 	return nil
+}
+
+func atATime(replays int) string {
+	if replays == 1 {
+		return "one replay at a time"
+	}
+	return fmt.Sprintf("%d replays at a time", replays)
 }
 
 // trace is a sequence of accesses.
