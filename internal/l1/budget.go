@@ -77,8 +77,7 @@ func (s *Store[T]) prepare(h uint64, e *Entry[T], bytes int64) {
 	e.weight.Store(uint32(min((bytes+costUnit-1)/costUnit, inWindow-1)))
 }
 
-// put takes a prepared entry in: over the older one if ristretto has its key,
-// else into the window, whose oldest entries then move on.
+// put takes a prepared entry in: into the window, whose entries then move on.
 //
 // The entry is placed in the front table before anybody else can let go of it.
 // Afterwards it might have left already, and nothing would remove it again.
@@ -95,16 +94,15 @@ func (s *Store[T]) put(e *Entry[T]) {
 	}
 	// GetTTL is the one lookup that does not count as an access.
 	_, known := s.cache.GetTTL(e.hash)
-	windowed := !known && e.bytes() <= s.window.limit
+	windowed := e.bytes() <= s.window.limit
 	if windowed {
 		e.weight.Or(inWindow)
 	}
 	s.displaced(s.front.put(e))
 	if !windowed {
 		s.hand(e)
-	} else {
-		s.window.push(e)
-		s.shrink(s.window.limit)
+	} else if s.window.push(e, known) {
+		s.relieve()
 	}
 	if s.budget.lowered.Load() {
 		s.correct()

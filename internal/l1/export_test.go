@@ -1,6 +1,7 @@
 package l1
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/dgraph-io/ristretto/v2"
@@ -30,7 +31,7 @@ func (s *Store[T]) WaitQueue() { s.cache.Wait() }
 func (s *Store[T]) Windowed() (entries int, bytes int64) {
 	s.window.mu.Lock()
 	defer s.window.mu.Unlock()
-	for _, e := range s.window.queue {
+	for _, e := range append(slices.Clone(s.window.queue), s.window.known...) {
 		if e.weight.Load()&inWindow != 0 {
 			entries++
 			bytes += e.bytes()
@@ -70,6 +71,12 @@ func (s *Store[T]) PutWait(h uint64, e *Entry[T], bytes int64) bool {
 	s.Wait()
 	got, _ := s.cache.Get(h)
 	return got == e
+}
+
+// InRistretto returns what ristretto holds under h, nil if nothing.
+func (s *Store[T]) InRistretto(h uint64) *Entry[T] {
+	e, _ := s.cache.Get(h)
+	return e
 }
 
 // Fronted returns the entries in the front table and how many of them ristretto

@@ -175,8 +175,11 @@ func (s *Store[T]) Drop(h uint64) {
 	defer at.leave()
 	// Only what is in place is replaced: for a new key the nil would be queued
 	// and take a slot. What is in the window leaves memory when it leaves that.
+	// Nor is what has been dropped before: each Set wakes ristretto's goroutine.
 	if _, ok := s.cache.GetTTL(h); ok {
-		s.cache.Set(h, nil, s.overhead)
+		if e, _ := s.cache.Get(h); e != nil {
+			s.cache.Set(h, nil, s.overhead)
+		}
 	}
 	s.front.forget(h)
 }

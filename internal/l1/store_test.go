@@ -276,6 +276,15 @@ func TestDrop_doesNotUndoTheNextPut(t *testing.T) {
 	assert.EqualValues(t, 1, entries)
 }
 
+// Whoever deletes a key twice need not wake ristretto twice.
+func TestDrop_tellsRistrettoOnce(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	require.True(t, s.PutWait(hash, entry(s, hash, "k", "v"), 1))
+	s.Drop(hash)
+	assert.Nil(t, s.InRistretto(hash))
+	assert.Zero(t, testing.AllocsPerRun(100, func() { s.Drop(hash) }), "what is handed to ristretto is allocated")
+}
+
 func TestDrop_freesTheValue(t *testing.T) {
 	s := newStore(t, l1.Config{})
 	require.True(t, s.PutWait(hash, entry(s, hash, "k", "v"), 100))

@@ -6,8 +6,8 @@ import (
 	"github.com/tandemcache/tandem/internal/fence"
 )
 
-// window holds the entries of new keys that were put last, first in, first out.
-// Ristretto decides about them when they leave it.
+// window holds the entries that were put last. Those of new keys are first in,
+// first out, and ristretto decides about them when they leave it.
 //
 // Ristretto admits a new key if it was asked for more often than what would have
 // to go. Of a key that is new that is not known yet: it would be turned away, or
@@ -18,38 +18,59 @@ import (
 // goes through more than there is room for, it costs nothing.
 // (TestMeasure_hitRatioOfShortLivedKeys and TestMeasure_hitRatioOfLoops show it.)
 //
+// Entries of keys that ristretto has wait in it, too, but are the first to leave: not
+// for a decision, but because each one that ristretto is given wakes a goroutine,
+// which costs a Set as much as all else that the store does for it, and 16 that it is
+// given at once cost little more. Until then the older entry stays in ristretto,
+// void or outdated, where nobody looks as long as the newer one has its place.
+//
 // Its entries are found in the front table, and only there. So one that another
 // key displaces there goes to ristretto at once, where it is found. Its place in
 // the queue stays until its turn comes, and then means nothing.
 type window[T any] struct {
 	limit int64 // of bytes
 
-	mu    sync.Mutex // guards what follows, for a few instructions
-	queue []*Entry[T]
+	mu    sync.Mutex  // guards what follows, for a few instructions
+	queue []*Entry[T] // of new keys, oldest first
+	known []*Entry[T] // of keys that ristretto has, oldest first
 	bytes int64
 }
 
-// windowPart is the part of the budget that the window takes.
-const windowPart = 30
+const (
+	// windowPart is the part of the budget that the window takes.
+	windowPart = 30
+	// handAtOnce is how many entries leave a full window at once, as far as they
+	// are no more than an eighth of it.
+	handAtOnce = 16
+)
 
-func (w *window[T]) push(e *Entry[T]) {
+// push reports whether the window now holds more than it should.
+func (w *window[T]) push(e *Entry[T], known bool) (full bool) {
 	w.mu.Lock()
-	w.queue = append(w.queue, e)
+	defer w.mu.Unlock()
+	if known {
+		w.known = append(w.known, e)
+	} else {
+		w.queue = append(w.queue, e)
+	}
 	w.bytes += e.bytes()
-	w.mu.Unlock()
+	return w.bytes > w.limit
 }
 
-// pop takes out the oldest entry of a window that holds more than the given
-// number of bytes, or returns nil.
-func (w *window[T]) pop(keep int64) *Entry[T] {
+// pop takes an entry out of a window that holds more than the given number of
+// bytes, or returns nil: the oldest of a known key, else that of a new one.
+func (w *window[T]) pop(keep int64) (e *Entry[T]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.bytes <= keep {
 		return nil
 	}
-	e := w.queue[0]
-	w.queue[0] = nil
-	w.queue = w.queue[1:]
+	from := &w.known
+	if len(w.known) == 0 {
+		from = &w.queue
+	}
+	e, (*from)[0] = (*from)[0], nil
+	*from = (*from)[1:]
 	w.bytes -= e.bytes()
 	return e
 }
@@ -60,13 +81,30 @@ func (w *window[T]) size() int64 {
 	return w.bytes
 }
 
-// shrink lets the oldest entries go until no more than keep bytes are left.
-func (s *Store[T]) shrink(keep int64) {
-	for e := s.window.pop(keep); e != nil; e = s.window.pop(keep) {
-		if e.leaveWindow() {
-			s.settle(e)
+// relieve lets entries go until the window keeps to its limit, and some more.
+func (s *Store[T]) relieve() {
+	keep := s.window.limit - s.window.limit/8
+	for range handAtOnce {
+		if !s.letGo(keep) {
+			return
 		}
 	}
+	s.shrink(s.window.limit)
+}
+
+// shrink lets entries go until no more than keep bytes are left.
+func (s *Store[T]) shrink(keep int64) {
+	for s.letGo(keep) {
+	}
+}
+
+// letGo lets an entry go if more than keep bytes are there.
+func (s *Store[T]) letGo(keep int64) bool {
+	e := s.window.pop(keep)
+	if e != nil && e.leaveWindow() {
+		s.settle(e)
+	}
+	return e != nil
 }
 
 // displaced takes care of an entry that has lost its place in the front table.

@@ -112,14 +112,76 @@ func TestWindow_keepsWhatIsOnlyDemoted(t *testing.T) {
 	assert.Equal(t, l1.Demoted, state)
 }
 
-// A value whose key ristretto has replaces the older one there.
-func TestWindow_isNotForKnownKeys(t *testing.T) {
+// A value whose key ristretto has replaces the older one there, but not at once.
+func TestWindow_handsOnWhatIsKnownInTheEnd(t *testing.T) {
 	s := newStore(t, l1.Config{})
 	require.True(t, s.PutWait(hash, entry(s, hash, "k", "first"), 1))
-	s.Put(hash, entry(s, hash, "k", "second"), 1)
+	for range 3 {
+		s.Put(hash, entry(s, hash, "k", "second"), 1)
+	}
+	last := entry(s, hash, "k", "last")
+	s.Put(hash, last, 1)
+	e, state := s.Get(hash, "k", never)
+	assert.Equal(t, l1.Hit, state)
+	assert.Same(t, last, e)
 	windowed, _ := s.Windowed()
-	assert.Zero(t, windowed)
-	assert.EqualValues(t, 1, s.Stats().Entries, "the first is gone")
+	assert.Equal(t, 4, windowed)
+	s.Wait()
+	assert.EqualValues(t, 1, s.Stats().Entries, "those before are gone")
+	entries, bytes := s.Resident()
+	assert.EqualValues(t, 1, entries)
+	assert.Equal(t, s.Stats().Bytes, bytes)
+	e, _ = s.Get(hash, "k", never)
+	assert.Same(t, last, e)
+}
+
+// Where a key that ristretto has is put again and again, ristretto is told now and
+// then, and new keys have the window for themselves otherwise.
+func TestWindow_tellsRistrettoNowAndThen(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	for i := range 10 {
+		require.True(t, s.PutWait(mix(i), entry(s, mix(i), fmt.Sprint(i), ""), 1))
+	}
+	fresh := entry(s, hash, "new", "v")
+	s.Put(hash, fresh, 1)
+	const puts = 5000
+	told := 0
+	for i := range puts {
+		key := i % 10
+		e := entry(s, mix(key), fmt.Sprint(key), "")
+		s.Put(mix(key), e, 1)
+		if i > 0 && s.InRistretto(mix(key)) == e {
+			told++
+		}
+		_, bytes := s.Windowed()
+		require.LessOrEqual(t, bytes, s.WindowLimit())
+	}
+	assert.Less(t, told, puts/8)
+	windowed, _ := s.Windowed()
+	assert.Positive(t, windowed)
+	e, state := s.Get(hash, "new", never)
+	assert.Equal(t, l1.Hit, state)
+	assert.Same(t, fresh, e)
+	assert.Nil(t, s.InRistretto(hash), "it waits for its turn")
+}
+
+// A key that another one displaces from the front table while it waits is found.
+func TestWindow_findsWhatIsKnownAndDisplaced(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	const n = 50 // keys that share a bucket of the front table
+	for round := range 3 {
+		for i := range n {
+			h := uint64(i + 1)
+			s.Put(h, entry(s, h, fmt.Sprint(i), fmt.Sprint(round)), 1)
+		}
+		s.WaitQueue()
+		for i := range n {
+			e, state := s.Get(uint64(i+1), fmt.Sprint(i), never)
+			require.Equal(t, l1.Hit, state)
+			require.Equal(t, fmt.Sprint(round), e.Value)
+			s.WaitQueue()
+		}
+	}
 }
 
 // An entry larger than the window does not push all others out of it.
