@@ -154,10 +154,23 @@ func store(ctx context.Context, c peer.Cache[Blob], key string, v Blob) error {
 	return err
 }
 
-// connect lets a peer open its connections: their buffers are no memory of entries.
+// errAbsent is what the loader of connect returns, so that nothing is stored.
+var errAbsent = errors.New("absent")
+
+// connect lets a peer open its connections, those for loads, too: their buffers are no
+// memory of entries.
 func connect(c peer.Cache[Blob]) error {
-	return together(1000, func(i int) error {
-		_, _, err := c.Get(context.Background(), fmt.Sprintf("absent:%d", i))
+	ctx := context.Background()
+	return together(4000, func(i int) error {
+		key := fmt.Sprintf("absent:%d", i)
+		if l, ok := c.(peer.Loader[Blob]); ok {
+			_, err := l.Load(ctx, key, func(context.Context) (Blob, error) { return Blob{}, errAbsent })
+			if !errors.Is(err, errAbsent) {
+				return fmt.Errorf("load that fails: %w", err)
+			}
+			return nil
+		}
+		_, _, err := c.Get(ctx, key)
 		return err
 	})
 }

@@ -276,8 +276,8 @@ func oldTags[T any](items []*item[T]) []string {
 		if it.old == nil {
 			continue
 		}
-		for i := range it.old.Tags {
-			name := it.old.Tags[i].Name
+		for _, tag := range it.old.Tags() {
+			name := tag.Name
 			if _, twice := met[name]; !twice {
 				met[name] = struct{}{}
 				names = append(names, name)

@@ -48,7 +48,7 @@ func (l *batchLoad[T]) loadOnce(ctx context.Context, leased, free []*owned[T]) {
 	entries := make([]*l1.Entry[T], len(keys))
 	for i, o := range keys {
 		v, ok := values[o.key]
-		entries[i] = &l1.Entry[T]{Key: o.key, Value: v, Negative: !ok}
+		entries[i] = newEntry(o.key, v, !ok)
 	}
 	l.store(ctx, leased, entries, before.tagsBefore, took, stored)
 	for i, o := range keys {
@@ -180,7 +180,7 @@ func (l *batchLoad[T]) encode(ctx context.Context, o *owned[T], e *l1.Entry[T], 
 	if ttl < 0 && ttl != NoExpiry {
 		return nil
 	}
-	if e.Negative {
+	if e.Negative() {
 		var keep bool
 		if ttl, keep = c.negativeTTL(&o.r); !keep {
 			return nil
@@ -191,7 +191,7 @@ func (l *batchLoad[T]) encode(ctx context.Context, o *owned[T], e *l1.Entry[T], 
 		return nil
 	}
 	w, err := c.encode(ctx, making[T]{
-		key: o.key, value: e.Value, negative: e.Negative, ttl: c.jittered(ttl), version: o.r.version, took: took, tags: s.tags,
+		key: o.key, value: e.Value, negative: e.Negative(), ttl: c.jittered(ttl), version: o.r.version, took: took, tags: s.tags,
 	})
 	if err != nil {
 		c.counts.fillsRefused.Add(1)
@@ -212,7 +212,7 @@ func (l *batchLoad[T]) settleMany(ctx context.Context, keys []*owned[T], entries
 	met := make(map[string]bool)
 	var names []string
 	for i, o := range keys {
-		if entries[i].Negative {
+		if entries[i].Negative() {
 			continue
 		}
 		var err error
@@ -346,7 +346,7 @@ func (l *batchLoad[T]) fillUnasked(ctx context.Context, values map[string]T, ext
 		c.fence.Changes() == before.changes && c.fence.Trusted(before.epochs) && c.cell.get() == before.version {
 		entries := make([]*l1.Entry[T], len(leased))
 		for i, o := range leased {
-			entries[i] = &l1.Entry[T]{Key: o.key, Value: values[o.key]}
+			entries[i] = newEntry(o.key, values[o.key], false)
 		}
 		l.store(ctx, leased, entries, before.tagsBefore, time.Since(before.at), stored)
 	}

@@ -104,17 +104,16 @@ func reopened[T any](open space, name string, opts Options[T]) (*Cache[T], error
 
 func build[T any](n *Node, name string, opts Options[T]) (*Cache[T], error) {
 	forEntries := l1.ForEntries(opts.Local.MaxBytes)
-	f := fence.New(l1.Capacity(forEntries))
-	local, err := l1.New[T](l1.Config{
-		MaxBytes: forEntries, Disabled: opts.Local.Disabled, Fence: f, Clock: n.clock,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("tier: cache %q: Local: %w", name, err)
-	}
 	c := &Cache[T]{
-		node: n, name: name, opts: opts, seed: n.seed, fence: f, local: local,
+		node: n, name: name, opts: opts, seed: n.seed, fence: fence.New(l1.Capacity(forEntries)),
 		cell:   versionCell{forgets: &n.forgets},
 		schema: schemaStamp(opts.Codec.Name(), reflect.TypeFor[T](), opts.Version),
+	}
+	var err error
+	if c.local, err = l1.New[T](l1.Config{
+		MaxBytes: forEntries, Disabled: opts.Local.Disabled, Fence: c.fence, Hash: c.hash, Clock: n.clock,
+	}); err != nil {
+		return nil, fmt.Errorf("tier: cache %q: Local: %w", name, err)
 	}
 	c.tagged.Store(opts.Tags != nil)
 	// No flight older than Δ is joined: it may have read before an invalidation

@@ -123,7 +123,7 @@ func (c *Cache[T]) inTime(limited context.Context, err error) error {
 func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]) (result[T], error) {
 	c := f.c
 	res := result[T]{
-		entry: &l1.Entry[T]{Key: f.key, Value: v, Negative: negative},
+		entry: newEntry(f.key, v, negative),
 		ttl:   said.TTL, source: said.Version,
 	}
 	if err := checkTTL(said.TTL); err != nil {
@@ -139,8 +139,6 @@ func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]
 	res.keep = !said.NoStore && (res.ttl > 0 || res.ttl == NoExpiry)
 	switch {
 	case negative:
-		var zero T
-		res.entry.Value = zero
 		ttl, keep := c.negativeTTL(&f.r)
 		res.ttl, res.keep = ttl, res.keep && keep
 	case said.NotModified && old == nil:
@@ -149,7 +147,7 @@ func (f *filling[T]) resolve(v T, negative bool, old *l1.Entry[T], said *Fill[T]
 		res.entry.Value = old.Value
 		res.payload = f.r.payload
 		if len(said.Tags) == 0 {
-			res.tags = tagNames(old.Tags)
+			res.tags = tagNames(old.Tags())
 		}
 	}
 	return res, nil

@@ -70,8 +70,8 @@ func (c *Cache[T]) Get(ctx context.Context, key string) (T, bool) {
 
 // give hands an entry's value out.
 func (c *Cache[T]) give(e *l1.Entry[T]) (T, bool) {
-	if e.Negative || c.opts.Clone == nil {
-		return e.Value, !e.Negative
+	if e.Negative() || c.opts.Clone == nil {
+		return e.Value, !e.Negative()
 	}
 	return c.opts.Clone(e.Value), true
 }
@@ -149,7 +149,7 @@ func (c *Cache[T]) lookup(ctx context.Context, key string, past bool) (Item[T], 
 	if !item.Stale || item.Tier == TierL1 {
 		item.TTL = left(e, now) // else its time is over, be it by Expire
 	}
-	item.Tags = tagNames(e.Tags)
+	item.Tags = tagNames(e.Tags())
 	return item, nil
 }
 

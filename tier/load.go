@@ -258,7 +258,7 @@ func (f *filling[T]) run(ctx context.Context) (*l1.Entry[T], error) {
 		default: // a writer's bracket, a hold, or a newer format
 			e, err := f.unstored(ctx)
 			if mutant.On(mutant.FillUnderWriter) && err == nil {
-				e.FreshUntil = c.node.clock.Now() + int64(c.opts.TTL)
+				e.SetTimes(l1.Times{FreshUntil: c.node.clock.Now() + int64(c.opts.TTL)})
 				c.keep(f.hash, e, 0, f.r.stamp)
 			}
 			return e, err
@@ -315,7 +315,7 @@ func (f *filling[T]) underLease(ctx context.Context, token l2.Token) (*l1.Entry[
 		return res.entry, nil
 	}
 	w, err := c.encode(ctx, making[T]{
-		key: f.key, value: res.entry.Value, negative: res.entry.Negative, payload: res.payload,
+		key: f.key, value: res.entry.Value, negative: res.entry.Negative(), payload: res.payload,
 		ttl: c.jittered(res.ttl), version: f.r.version, source: res.source, took: res.took, tags: tags,
 	})
 	if err != nil {

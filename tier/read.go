@@ -131,7 +131,7 @@ func (c *Cache[T]) lookOnce(ctx context.Context, key string, b *budget, old *l1.
 
 	var names []string
 	if old != nil {
-		names = tagNames(old.Tags)
+		names = tagNames(old.Tags())
 	}
 	asked := c.askAlong(names)
 	reply, version, err := c.fetch(ctx, b.left, rkey, asked)
@@ -169,7 +169,7 @@ func (c *Cache[T]) conclude(r reading[T], key, rkey string, reply *l2.Reply, old
 	e, bytes, fresh := c.judge(key, rkey, reply, r.version, now, old)
 	r.bytes, r.seen = bytes, reply.Seen() // after judge: it may have found the payload corrupt
 	if e != nil {
-		e.Tags = ties(held)
+		e.SetTags(ties(held))
 	}
 	if fresh {
 		r.outcome, r.entry = hit, e
@@ -268,16 +268,19 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, now 
 	if life.usable <= 0 {
 		return nil, 0, false
 	}
-	e = &l1.Entry[T]{Key: key, Record: rec.Version, Negative: rec.Kind == l2.KindNegative}
-	if !e.Negative {
-		if old != nil && old.Record == rec.Version && !old.Negative {
-			e.Value = old.Value // the same record: no need to decode it again
-		} else if err := codec.DecodeFor(c.opts.Codec, rec.Payload, rkey, &e.Value); err != nil {
+	var v T
+	negative := rec.Kind == l2.KindNegative
+	if !negative {
+		if old != nil && old.Record == rec.Version && !old.Negative() {
+			v = old.Value // the same record: no need to decode it again
+		} else if err := codec.DecodeFor(c.opts.Codec, rec.Payload, rkey, &v); err != nil {
 			c.counts.decodeErrors.Add(1)
 			reply.State = l2.StateCorrupt
 			return nil, 0, false
 		}
 	}
+	e = newEntry(key, v, negative)
+	e.Record = rec.Version
 	mono := c.node.clock.Now()
 	e.StoredAt = mono - (now-rec.StoredAt)*int64(time.Microsecond)
 	e.TTL = NoExpiry
@@ -318,17 +321,25 @@ func lifeOf(rec *l2.Record, now int64) life {
 // limit sets the times of an entry: it is fresh no longer than its record, nor
 // than Local.TTL from now.
 func (c *Cache[T]) limit(e *l1.Entry[T], mono int64, l life) {
-	e.FreshUntil = add(mono, l.fresh)
+	t := l1.Times{RefreshAt: c.refreshAt(e), FreshUntil: add(mono, l.fresh)}
 	if c.opts.Local.TTL > 0 {
-		e.FreshUntil = min(e.FreshUntil, add(mono, int64(c.opts.Local.TTL)))
+		t.FreshUntil = min(t.FreshUntil, add(mono, int64(c.opts.Local.TTL)))
 	}
-	e.UsableUntil = e.FreshUntil
 	if l.usable > l.fresh {
-		e.UsableUntil = add(mono, l.usable)
+		t.UsableUntil = add(mono, l.usable)
 	}
-	if at := c.refreshAt(e); at != math.MaxInt64 {
-		e.RefreshAt = at
+	e.SetTimes(t)
+}
+
+// newEntry returns an entry that has neither a stamp nor times yet.
+func newEntry[T any](key string, v T, negative bool) *l1.Entry[T] {
+	e := l1.NewEntry[T](key)
+	if negative {
+		e.SetNegative()
+	} else {
+		e.Value = v
 	}
+	return e
 }
 
 // add is a sum that stays at the end of time.
@@ -342,13 +353,13 @@ func add(mono, d int64) int64 {
 // keep puts an entry into L1 if nothing was invalidated since st was taken. The
 // check saves work; what decides is the stamp, at every read.
 func (c *Cache[T]) keep(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp) {
-	e.Stamp = st
+	e.SetStamp(st)
 	c.node.tracking.kept(h)
-	if c.fence.State(h, e.Key, st) == fence.Current {
+	if c.fence.State(h, e.Key(), st) == fence.Current {
 		c.local.Put(h, e, bytes)
 		return
 	}
-	c.node.tracking.lookLater(c, e.Key, h)
+	c.node.tracking.lookLater(c, e.Key(), h)
 }
 
 // confirm is the end of a local write that began with begun: the stamp moves
@@ -366,8 +377,8 @@ func (c *Cache[T]) confirm(h uint64, begun fence.Stamp) fence.Stamp {
 // keepStale puts a fallback into L1, where it is of use once Redis does not
 // answer or the loader has failed, unless it is there already.
 func (c *Cache[T]) keepStale(h uint64, e *l1.Entry[T], bytes int64, st fence.Stamp, old *l1.Entry[T]) {
-	e.Stamp = st
-	if old == nil || old.Record != e.Record || !tied(old.Tags) || c.fence.State(h, e.Key, old.Stamp) != fence.Current {
+	e.SetStamp(st)
+	if old == nil || old.Record != e.Record || !tied(old.Tags()) || c.fence.State(h, e.Key(), old.Stamp()) != fence.Current {
 		c.keep(h, e, bytes, st)
 	}
 }
@@ -378,7 +389,7 @@ func (c *Cache[T]) keepStale(h uint64, e *l1.Entry[T], bytes int64, st fence.Sta
 // A look that ended with its caller's ctx says nothing of Redis, which may well
 // answer: then only an entry that is fresh may serve, and e is not.
 func (c *Cache[T]) usable(ctx context.Context, h uint64, e *l1.Entry[T]) *l1.Entry[T] {
-	if ctx.Err() != nil || !c.lasting(h, e) || c.node.clock.Now() >= e.FreshUntil {
+	if ctx.Err() != nil || !c.lasting(h, e) || c.node.clock.Now() >= e.Times().FreshUntil {
 		return nil
 	}
 	c.counts.staleServed.Add(1)

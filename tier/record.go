@@ -78,13 +78,13 @@ func (c *Cache[T]) encode(ctx context.Context, m making[T]) (*encoded[T], error)
 	w.record = rec.Append(make([]byte, 0, rec.Size()), w.redisKey)
 
 	mono := c.node.clock.Now()
-	w.entry = &l1.Entry[T]{
-		Key: key, Value: m.value, Negative: m.negative, Record: rec.Version, StoredAt: mono, TTL: ttl,
-		Tags: ties(m.tags),
-	}
+	v := m.value
 	if c.opts.Clone != nil && !m.negative {
-		w.entry.Value = c.opts.Clone(m.value)
+		v = c.opts.Clone(v)
 	}
+	w.entry = newEntry(key, v, m.negative)
+	w.entry.Record, w.entry.StoredAt, w.entry.TTL = rec.Version, mono, ttl
+	w.entry.SetTags(ties(m.tags))
 	c.limit(w.entry, mono, l)
 	w.payload = w.record[len(w.record)-len(rec.Payload):] // its end
 	w.bytes = c.bytesOf(w.entry, len(rec.Payload))
@@ -115,7 +115,7 @@ func (c *Cache[T]) payloadOf(m making[T], redisKey string, room *scratch) ([]byt
 // application says, else the value itself and what it points to, for which the
 // encoded size stands.
 func (c *Cache[T]) bytesOf(e *l1.Entry[T], encodedBytes int) int64 {
-	if e.Negative {
+	if e.Negative() {
 		return 0
 	}
 	if c.opts.Cost != nil {

@@ -32,7 +32,7 @@ func (c *Cache[T]) refresh(ctx context.Context, req request[T], e *l1.Entry[T]) 
 	if c.failures.on(e.Record, now) || !c.refreshes.claim(e.Record, now, pauseOf(e.TTL)) {
 		return
 	}
-	valid := c.unmoved(req.hash, req.key, e.Stamp, c.node.tags.seq.Load())
+	valid := c.unmoved(req.hash, req.key, e.Stamp(), c.node.tags.seq.Load())
 	c.flights.Background(ctx, req.key, valid, func(ctx context.Context) (*l1.Entry[T], error) {
 		if c.failures.on(e.Record, c.node.clock.Now()) {
 			return nil, errDropped // the flight before this one, which ended since we looked
@@ -84,7 +84,7 @@ func (f *filling[T]) previous() *l1.Entry[T] {
 	if e == nil {
 		e = f.r.stale
 	}
-	if e == nil || e.Negative || !f.c.lastingLoad(f.hash, e) {
+	if e == nil || e.Negative() || !f.c.lastingLoad(f.hash, e) {
 		return nil
 	}
 	return e
@@ -98,10 +98,10 @@ func (f *filling[T]) changes(w *encoded[T]) bool {
 	if old == nil {
 		return false
 	}
-	if old.Negative || w.entry.Negative {
-		return old.Negative != w.entry.Negative
+	if old.Negative() || w.entry.Negative() {
+		return old.Negative() != w.entry.Negative()
 	}
-	if !slices.Equal(tagNames(old.Tags), tagNames(w.entry.Tags)) {
+	if !slices.Equal(tagNames(old.Tags()), tagNames(w.entry.Tags())) {
 		return true // others would not drop it with a tag that they do not know of
 	}
 	return !bytes.Equal(f.r.payload, w.payload) && !reflect.DeepEqual(old.Value, w.entry.Value)

@@ -16,15 +16,15 @@ import (
 // lasting reports whether e may stand in for a value that cannot be had: that
 // it is past its time, at most, is all that may be wrong with it.
 func (c *Cache[T]) lasting(h uint64, e *l1.Entry[T]) bool {
-	return c.lastingLoad(h, e) && (c.fence.State(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback))
+	return c.lastingLoad(h, e) && (c.fence.State(h, e.Key(), e.Stamp()) != fence.Void || mutant.On(mutant.VoidFallback))
 }
 
 // lastingLoad is lasting for a load under a lease on e's record, or of one about
 // which no more is known than that: its own lease may have been announced.
 func (c *Cache[T]) lastingLoad(h uint64, e *l1.Entry[T]) bool {
-	return e != nil && c.node.clock.Now() < e.UsableUntil &&
-		(c.fence.Load(h, e.Key, e.Stamp) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.owes(c.name, e.Key) &&
-		tied(e.Tags) && !slices.ContainsFunc(e.Tags, func(t l1.Tag) bool { return c.node.owesTag(t.Name) })
+	return e != nil && c.node.clock.Now() < e.Times().UsableUntil &&
+		(c.fence.Load(h, e.Key(), e.Stamp()) != fence.Void || mutant.On(mutant.VoidFallback)) && !c.node.owes(c.name, e.Key()) &&
+		tied(e.Tags()) && !slices.ContainsFunc(e.Tags(), func(t l1.Tag) bool { return c.node.owesTag(t.Name) })
 }
 
 // serve answers with a value that is past its time.
@@ -36,7 +36,7 @@ func (c *Cache[T]) serve(e *l1.Entry[T]) (T, error) {
 // vouches reports whether e, which is past its time, is as coherent as a hit in L1:
 // nothing was heard of it, and this node hears.
 func (c *Cache[T]) vouches(h uint64, e *l1.Entry[T]) bool {
-	return c.lasting(h, e) && c.fence.State(h, e.Key, e.Stamp) == fence.Current && c.node.member.hears()
+	return c.lasting(h, e) && c.fence.State(h, e.Key(), e.Stamp()) == fence.Current && c.node.member.hears()
 }
 
 // secondBudget is what the look before e stands in for a value may take: what is

@@ -34,10 +34,10 @@ func (c *Cache[T]) beforeLoad(ctx context.Context, h uint64, seen []seenTag) tag
 // key knows their versions before it begins.
 func (c *Cache[T]) afterLoad(ctx context.Context, e *l1.Entry[T], h uint64, given []string, before tagsBefore) ([]seenTag, bool) {
 	names := given
-	if !e.Negative {
+	if !e.Negative() {
 		var err error
-		if names, err = c.tagsOf(e.Key, e.Value, given); err != nil {
-			c.node.log.Warn("tier: loaded value not stored", "cache", c.name, "key", e.Key, "error", err)
+		if names, err = c.tagsOf(e.Key(), e.Value, given); err != nil {
+			c.node.log.Warn("tier: loaded value not stored", "cache", c.name, "key", e.Key(), "error", err)
 			return nil, false
 		}
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/journal"
-	"github.com/tandemcache/tandem/internal/l1"
 	"github.com/tandemcache/tandem/internal/l2"
 	"github.com/tandemcache/tandem/invalidation"
 )
@@ -260,7 +259,7 @@ func (b *bracket[T]) conclude(ctx context.Context, v T, err error, ttl time.Dura
 		store = store && m.ttl > 0
 	}
 	if store {
-		m.tags, store = b.c.afterLoad(context.WithoutCancel(ctx), &l1.Entry[T]{Key: b.key, Value: v, Negative: m.negative}, b.hash, nil, b.before)
+		m.tags, store = b.c.afterLoad(context.WithoutCancel(ctx), newEntry(b.key, v, m.negative), b.hash, nil, b.before)
 	}
 	var w *encoded[T]
 	if store {

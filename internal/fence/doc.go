@@ -28,7 +28,9 @@
 //
 // # Cost
 //
-// Checking a stamp loads four words and writes nothing. The three epochs share
-// a cache line that is written only by rare events; slots are written by
-// invalidations alone.
+// Checking a stamp loads two words and writes nothing: the slot, which invalidations
+// alone write, and the count of events (Void, Distrust, Prefix), which are rare. What
+// happened is looked up once the count has moved. Beside the slots lies
+// what the owner of the fence looks up by the same hash, so that both take one
+// access to memory ([Line]).
 package fence

@@ -4,13 +4,14 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/tandemcache/tandem/internal/mutant"
 )
 
 const (
 	minSlots = 1 << 10
-	// maxSlots bounds a table to 128 MiB, whatever a budget asks for.
+	// maxSlots bounds a table to 256 MiB, whatever a budget asks for.
 	maxSlots = 1 << 24
 	// lineBytes is the distance that keeps two words from sharing a cache
 	// line, with room for the prefetcher that fetches lines in pairs.
@@ -20,31 +21,44 @@ const (
 // Fence is the table of stamps of one cache. All methods may be called
 // concurrently; none blocks for longer than a few instructions.
 type Fence struct {
-	slots []atomic.Uint64
-	mask  uint64
+	lines []Line
+	mask  uint64 // of slots
 	_     [lineBytes]byte
 
-	// The epochs. They begin at one, so that the zero Stamp is void. The first
-	// two are only compared for equality, and nothing stays in a cache while one
-	// of them goes all the way around.
-	void, trust atomic.Uint32
-	prefix      atomic.Uint64
-	_           [lineBytes]byte
+	// events counts what voids or demotes many keys at once. The other three are
+	// the numbers of the last of each kind. Events begin at one, which voids
+	// all that came before: so the zero Stamp is void.
+	events                       atomic.Uint64
+	voided, distrusted, prefixed atomic.Uint64
+	_                            [lineBytes]byte
 
 	// changes counts calls that void something, whatever it is.
 	changes atomic.Uint64
 	_       [lineBytes]byte
 
-	prefixMu sync.Mutex // serializes Prefix: numbers are published in order
+	mu       sync.Mutex // serializes events: numbers are published in order
 	prefixes []atomic.Uint64
 }
 
+// Line is one cache line: slots, and beside them room for what the fence's owner looks
+// up by the same hash, who then finds both with one access to memory.
+type Line struct {
+	slots [lineSlots]atomic.Uint64
+	// Guests are the owner's, to be read and written by sync/atomic.
+	Guests [lineSlots]unsafe.Pointer
+}
+
+const lineSlots = 4
+
 // Stamp is what a fence showed for a key at one moment. Stamps are comparable.
 // The zero Stamp was never shown by any fence: it is void everywhere.
+//
+// Its fields are numbers for those who keep stamps in little room, see [Fence.Check].
 type Stamp struct {
-	slot        uint64
-	void, trust uint32
-	prefix      uint64
+	Slot uint64
+	// Events is how many events had happened, its lower half. A stamp is older by
+	// 2³² of them before it is mistaken for a newer one.
+	Events uint32
 }
 
 // State says what may be done with a value that carries a stamp.
@@ -58,44 +72,54 @@ const (
 )
 
 // New returns a fence with at least the given number of slots, rounded up to a
-// power of two between 1,024 and 16,777,216. A slot takes eight bytes.
+// power of two between 1,024 and 16,777,216. A slot takes eight bytes, and eight for
+// the guest beside it.
 func New(slots int) *Fence {
 	n := uint64(min(max(slots, minSlots), maxSlots))
 	if n&(n-1) != 0 {
 		n = 1 << bits.Len64(n)
 	}
 	f := &Fence{
-		slots:    make([]atomic.Uint64, n),
+		lines:    make([]Line, n/lineSlots),
 		mask:     n - 1,
 		prefixes: make([]atomic.Uint64, prefixSlots),
 	}
-	f.void.Store(1)
-	f.trust.Store(1)
-	f.prefix.Store(1)
+	f.events.Store(1)
+	f.voided.Store(1)
 	return f
 }
 
 // Slots returns the size of the table.
-func (f *Fence) Slots() int { return len(f.slots) }
+func (f *Fence) Slots() int { return len(f.lines) * lineSlots }
+
+func (f *Fence) slot(h uint64) *atomic.Uint64 {
+	return f.Line(h).slot(h)
+}
+
+// Line returns the line of the slot of the key with hash h, which four slots share.
+func (f *Fence) Line(h uint64) *Line { return &f.lines[h&f.mask/lineSlots] }
+
+func (l *Line) slot(h uint64) *atomic.Uint64 { return &l.slots[h%lineSlots] }
+
+// Lines returns all lines.
+func (f *Fence) Lines() []Line { return f.lines }
 
 // Stamp returns what the fence shows for the key with hash h. Take it before
 // looking at the second tier: a stamp taken afterwards would bless a value that
 // an invalidation in between has made stale.
-func (f *Fence) Stamp(h uint64) Stamp {
-	return f.stamp(f.slots[h&f.mask].Load())
-}
+func (f *Fence) Stamp(h uint64) Stamp { return f.stamp(f.slot(h).Load()) }
 
-// The order in which the four words are read does not matter. Each is read
+// The order in which the two words are read does not matter. Each is read
 // before the caller's look at the second tier, so an invalidation that is
 // missing from its word began to count after that, and shows up in State.
 func (f *Fence) stamp(slot uint64) Stamp {
-	return Stamp{slot: slot, void: f.void.Load(), trust: f.trust.Load(), prefix: f.prefix.Load()}
+	return Stamp{Slot: slot, Events: uint32(f.events.Load())}
 }
 
 // Move voids everything that was stamped for the key with hash h so far.
 func (f *Fence) Move(h uint64) {
 	f.changes.Add(1)
-	f.slots[h&f.mask].Add(1)
+	f.slot(h).Add(1)
 }
 
 // Changes counts what was voided so far, of any key. While it stays the same
@@ -111,15 +135,15 @@ const announced = 1 << 32
 // like Move, because a server announced that the key has changed. It does not
 // say what changed it, which may be the lease of the very load that is under
 // way: see Load.
-func (f *Fence) Announce(h uint64) { f.slots[h&f.mask].Add(announced) }
+func (f *Fence) Announce(h uint64) { f.slot(h).Add(announced) }
 
 // Load is State for a load in flight that began with s, instead of for a value:
 // announcements do not count. What a load stores, it stores under its lease,
 // which every other change takes away.
 func (f *Fence) Load(h uint64, key string, s Stamp) State {
-	now := f.slots[h&f.mask].Load()
-	if uint32(now) == uint32(s.slot) {
-		s.slot = now
+	now := f.slot(h).Load()
+	if uint32(now) == uint32(s.Slot) {
+		s.Slot = now
 	}
 	return f.State(h, key, s)
 }
@@ -131,7 +155,7 @@ func (f *Fence) Load(h uint64, key string, s Stamp) State {
 // afterwards: else the move of another writer between the two would go unseen.
 func (f *Fence) Begin(h uint64) Stamp {
 	f.changes.Add(1)
-	return f.stamp(f.slots[h&f.mask].Add(1))
+	return f.stamp(f.slot(h).Add(1))
 }
 
 // Confirm ends a local write that began with s. It moves the slot in every
@@ -151,62 +175,106 @@ func (f *Fence) Begin(h uint64) Stamp {
 // carries the number that Begin saw, so State finds out whether the key matches.
 func (f *Fence) Confirm(h uint64, s Stamp) (Stamp, bool) {
 	f.changes.Add(1)
-	slot := &f.slots[h&f.mask]
+	slot := f.slot(h)
 	switch {
 	case mutant.On(mutant.NoEndBump):
-		return s, slot.Load() == s.slot && f.Trusted(s)
+		return s, slot.Load() == s.Slot && f.Trusted(s)
 	case mutant.On(mutant.SetWithoutCAS):
-		s.slot = slot.Add(1)
+		s.Slot = slot.Add(1)
 		return s, f.Trusted(s)
 	}
-	if !slot.CompareAndSwap(s.slot, s.slot+1) {
+	if !slot.CompareAndSwap(s.Slot, s.Slot+1) {
 		slot.Add(1)
 		return Stamp{}, false
 	}
 	if !f.Trusted(s) && !mutant.On(mutant.NoConfirmTrust) {
 		return Stamp{}, false
 	}
-	s.slot++
+	s.Slot++
 	return s, true
 }
 
 // Void makes everything that was stamped before it void.
 func (f *Fence) Void() {
 	f.changes.Add(1)
-	f.void.Add(1)
+	f.happens(&f.voided)
 }
 
 // Distrust demotes everything that was stamped before it: invalidations may
 // have been missed.
-func (f *Fence) Distrust() { f.trust.Add(1) }
+func (f *Fence) Distrust() { f.happens(&f.distrusted) }
+
+// happens counts an event and notes its number as the last of its kinds.
+//
+// The kinds first, the count after them. The other way round a reader could see
+// the new count, find no event of that number, and note that its value was compared
+// with an event that it never saw.
+func (f *Fence) happens(kinds ...*atomic.Uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.events.Load() + 1
+	for _, kind := range kinds {
+		kind.Store(n)
+	}
+	f.events.Store(n)
+}
 
 // Trusted reports whether neither Void nor Distrust came since s was taken. A
 // reader asks when the reply of the second tier is there: if not, the reply may
 // be older than an invalidation that this process did not hear.
 func (f *Fence) Trusted(s Stamp) bool {
-	return f.trust.Load() == s.trust && f.void.Load() == s.void
+	since := after(s.Events, f.events.Load())
+	return f.distrusted.Load() <= since && f.voided.Load() <= since
 }
+
+// after returns the number of events whose lower half is event, given what the
+// count was later.
+func after(event uint32, later uint64) uint64 { return later - uint64(uint32(later)-event) }
 
 // State says what may be done with a value of key that carries s; h is the
 // key's hash. Void wins over Demoted.
 func (f *Fence) State(h uint64, key string, s Stamp) State {
-	return f.Check(h, key, s, nil)
-}
-
-// Check is State for a value that is asked about again and again. checked, if
-// not nil, begins at zero and belongs to the value alone: it remembers up to
-// which prefix deletion the key was compared, so that the comparison is made
-// once for each deletion and the steady state writes nothing.
-func (f *Fence) Check(h uint64, key string, s Stamp, checked *atomic.Uint64) State {
-	if f.slots[h&f.mask].Load() != s.slot || f.void.Load() != s.void {
+	if f.slot(h).Load() != s.Slot {
 		return Void
 	}
-	if now := f.prefix.Load(); now != s.prefix {
-		if f.prefixVoids(key, s.prefix, now, checked) {
-			return Void
-		}
+	now := f.events.Load()
+	if uint32(now) == s.Events {
+		return Current
 	}
-	if f.trust.Load() != s.trust {
+	return f.compare(key, after(s.Events, now))
+}
+
+// Check is State for a value that is asked about again and again, by who has the
+// key's line. It carries the parts of its stamp: slot, and in checked the events, which move forward as the value is
+// compared with them. So the comparison is made once for each event, and the
+// steady state loads two words and writes nothing.
+func (f *Fence) Check(l *Line, h uint64, key string, slot uint64, checked *atomic.Uint32) State {
+	if l.slot(h).Load() != slot {
+		return Void
+	}
+	// In this order: what was checked then never lies after the count read now.
+	since := checked.Load()
+	now := f.events.Load()
+	if uint32(now) == since {
+		return Current
+	}
+	state := f.compare(key, after(since, now))
+	if state == Current {
+		// Two readers may store in either order. The lower number then makes the
+		// next reader compare once more.
+		checked.Store(uint32(now))
+	}
+	return state
+}
+
+// compare says what a value of key is after the events later than since.
+func (f *Fence) compare(key string, since uint64) State {
+	switch {
+	case f.voided.Load() > since:
+		return Void
+	case f.prefixed.Load() > since && f.prefixMatches(key, since):
+		return Void
+	case f.distrusted.Load() > since:
 		return Demoted
 	}
 	return Current

@@ -3,7 +3,6 @@ package fence
 import (
 	"math/bits"
 	"strings"
-	"sync/atomic"
 )
 
 // prefixSlots is the size of the table of prefix deletions, 32 KiB. An entry
@@ -14,38 +13,14 @@ const prefixSlots = 1 << 12
 // Prefix voids every key that is prefix or begins with prefix and a colon. The
 // empty prefix voids every key.
 //
-// Prefix deletions form one sequence. For each slot of a table, chosen by the
-// hash of the prefix, the fence keeps the number of the last deletion that fell
-// on it; a key looks up the slots of all its own prefixes. Against a list of
-// recent prefixes this needs no search and no rule for what has left the list:
-// memory is fixed, nothing is ever forgotten, and a collision costs a miss.
+// For each slot of a table, chosen by the hash of the prefix, the fence keeps the
+// number of the last deletion that fell on it; a key looks up the slots of all its
+// own prefixes. Against a list of recent prefixes this needs no search and no rule
+// for what has left the list: memory is fixed, nothing is ever forgotten, and a
+// collision costs a miss.
 func (f *Fence) Prefix(prefix string) {
 	f.changes.Add(1)
-	f.prefixMu.Lock()
-	defer f.prefixMu.Unlock()
-	n := f.prefix.Load() + 1
-	// The slot first, the sequence after it. The other way round a reader could
-	// see the new number, find the slot without it, and note that the key was
-	// compared up to a deletion that it never saw.
-	f.prefixes[prefixSlot(hashString(hashSeed, prefix))].Store(n)
-	f.prefix.Store(n)
-}
-
-// prefixVoids reports whether a prefix deletion later than from matches key. now
-// is the sequence read before the call; if checked shows it, none did.
-func (f *Fence) prefixVoids(key string, from, now uint64, checked *atomic.Uint64) bool {
-	if checked != nil && checked.Load() == now {
-		return false
-	}
-	if f.prefixMatches(key, from) {
-		return true
-	}
-	// Two readers may store in either order. The lower number then makes the
-	// next reader compare once more.
-	if checked != nil {
-		checked.Store(now)
-	}
-	return false
+	f.happens(&f.prefixed, &f.prefixes[prefixSlot(hashString(hashSeed, prefix))])
 }
 
 // prefixMatches looks up the prefixes of key: the empty one, what stands before

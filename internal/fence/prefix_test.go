@@ -62,20 +62,20 @@ func TestPrefix_isNeverForgotten(t *testing.T) {
 func TestCheck_comparesEachDeletionOnce(t *testing.T) {
 	f := fence.New(0)
 	s := f.Stamp(hash)
-	var checked atomic.Uint64
+	checked := checkedOf(s)
 	for i := range 10 {
 		before := checked.Load()
 		f.Prefix(fmt.Sprint("other", i))
-		require.Equal(t, fence.Current, f.Check(hash, "user:1", s, &checked))
+		require.Equal(t, fence.Current, check(f, "user:1", s, checked))
 		after := checked.Load()
 		require.Greater(t, after, before, "the entry is moved forward")
-		require.Equal(t, fence.Current, f.Check(hash, "user:1", s, &checked))
+		require.Equal(t, fence.Current, check(f, "user:1", s, checked))
 		require.Equal(t, after, checked.Load())
 	}
 	f.Prefix("user:1")
-	assert.Equal(t, fence.Void, f.Check(hash, "user:1", s, &checked))
+	assert.Equal(t, fence.Void, check(f, "user:1", s, checked))
 	f.Prefix("other")
-	assert.Equal(t, fence.Void, f.Check(hash, "user:1", s, &checked), "void stays void")
+	assert.Equal(t, fence.Void, check(f, "user:1", s, checked), "void stays void")
 }
 
 // A reader that is told of a deletion by its number must find the deletion in
@@ -84,7 +84,7 @@ func TestPrefix_isSeenByReadersThatRunAtTheSameTime(t *testing.T) {
 	type entry struct {
 		key     string
 		stamp   fence.Stamp
-		checked atomic.Uint64
+		checked *atomic.Uint32
 	}
 	f := fence.New(0)
 	var current atomic.Pointer[entry]
@@ -92,6 +92,7 @@ func TestPrefix_isSeenByReadersThatRunAtTheSameTime(t *testing.T) {
 	var wg sync.WaitGroup
 	next := func(i int) *entry {
 		e := &entry{key: fmt.Sprint(i), stamp: f.Stamp(hash)}
+		e.checked = checkedOf(e.stamp)
 		current.Store(e)
 		return e
 	}
@@ -99,13 +100,13 @@ func TestPrefix_isSeenByReadersThatRunAtTheSameTime(t *testing.T) {
 	wg.Go(func() {
 		for !done.Load() {
 			e := current.Load()
-			f.Check(hash, e.key, e.stamp, &e.checked)
+			check(f, e.key, e.stamp, e.checked)
 		}
 	})
 	for i := range 200_000 {
 		e := next(i)
 		f.Prefix(e.key)
-		if f.Check(hash, e.key, e.stamp, &e.checked) != fence.Void {
+		if check(f, e.key, e.stamp, e.checked) != fence.Void {
 			t.Errorf("deletion %d went unseen", i)
 			break
 		}

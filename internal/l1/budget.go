@@ -61,46 +61,43 @@ func (b *budget) policyLimit(known int64) int64 {
 	return max(b.policy-max(unknown-b.slack/2, 0), b.policy/16, 1)
 }
 
-// prepare fills in what Get and the budget need. bytes is the caller's estimate
-// of the value.
-func (s *Store[T]) prepare(h uint64, e *Entry[T], bytes int64) {
-	e.hash = h
-	// Get compares RefreshAt alone: before it, nothing depends on the age.
-	if e.RefreshAt == 0 || e.RefreshAt > e.FreshUntil {
-		e.RefreshAt = e.FreshUntil
-	}
-	e.UsableUntil = max(e.UsableUntil, e.FreshUntil)
+// prepare fills in what the budget needs. bytes is the caller's estimate of the
+// value.
+func (s *Store[T]) prepare(e *Entry[T], bytes int64) {
 	// What is more than the units can count, which a quarter of the range is and
 	// to which nothing overflows, exceeds every budget in use.
 	bytes = min(max(bytes, 0), math.MaxInt64/4)
-	bytes += s.overhead + int64(len(e.Key)) + int64(len(e.Tags))*tagBytes
-	e.weight.Store(uint32(min((bytes+costUnit-1)/costUnit, inWindow-1)))
+	bytes += s.overhead + keyBytes(e.Key())
+	if n := int64(len(e.Tags())); n > 0 {
+		bytes += tagsBytes + n*tagBytes
+	}
+	e.weigh(bytes)
 }
 
 // put takes a prepared entry in: into the window, whose entries then move on.
 //
 // The entry is placed in the front table before anybody else can let go of it.
 // Afterwards it might have left already, and nothing would remove it again.
-func (s *Store[T]) put(e *Entry[T]) {
+func (s *Store[T]) put(h uint64, e *Entry[T]) {
 	if !s.budget.take(e.bytes()) {
 		s.refused.Add(1)
 		s.correct()
 		// The nil replaces an older value in place. For a key that is not there
 		// it passes the policy in the entry's name, which evicts what is too
 		// much; and the next put finds a place that it can replace.
-		s.cache.Set(e.hash, nil, min(e.bytes(), s.budget.policy))
-		s.front.forget(e.hash)
+		s.cache.Set(h, nil, min(e.bytes(), s.budget.policy))
+		s.front.forget(h)
 		return
 	}
 	// GetTTL is the one lookup that does not count as an access.
-	_, known := s.cache.GetTTL(e.hash)
+	_, known := s.cache.GetTTL(h)
 	windowed := e.bytes() <= s.window.limit
 	if windowed {
 		e.weight.Or(inWindow)
 	}
-	s.displaced(s.front.put(e))
+	s.displaced(s.front.put(h, e))
 	if !windowed {
-		s.hand(e)
+		s.hand(h, e)
 	} else if s.window.push(e, known) {
 		s.relieve()
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/l1"
 )
 
@@ -56,9 +55,9 @@ func TestBudget_isExact(t *testing.T) {
 func TestBudget_countsAnEntryWhole(t *testing.T) {
 	s := newStore(t, l1.Config{})
 	e := entry(s, hash, "0123456789", "v")
-	e.Tags = make([]l1.Tag, 3)
+	e.SetTags(make([]l1.Tag, 3))
 	s.Put(hash, e, 1000)
-	first := s.Overhead() + 10 + 3*32 + 1000
+	first := s.Overhead() + 11 + 24 + 3*32 + 1000
 	assert.InDelta(t, first, s.Stats().Bytes, l1.CostUnit)
 	assert.GreaterOrEqual(t, s.Stats().Bytes, first, "rounded up")
 
@@ -118,7 +117,11 @@ func TestBudget_boundsValuesThatGrow(t *testing.T) {
 // stalled returns a store whose queue is full and not being emptied until
 // release is called, with the entries of the given numbers resident.
 func stalled(t *testing.T, maxBytes int64, resident int) (s *l1.Store[string], release func()) {
-	s, stall, err := l1.NewStallable[string](l1.Config{MaxBytes: maxBytes, Fence: fence.New(0)})
+	var stall func() func()
+	s, err := newHashed(l1.Config{MaxBytes: maxBytes}, func(cfg l1.Config) (s *l1.Store[string], err error) {
+		s, stall, err = l1.NewStallable[string](cfg)
+		return s, err
+	})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	for i := range resident {

@@ -11,14 +11,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/l1"
 )
 
 // Every method of ristretto panics, hangs or races when Close overtakes it.
 func TestClose_amidEverything(t *testing.T) {
 	for range 100 {
-		s, err := l1.New[string](l1.Config{MaxBytes: 1 << 16, Fence: fence.New(0)})
+		s, err := newHashed(l1.Config{MaxBytes: 1 << 16}, l1.New[string])
 		require.NoError(t, err)
 		var wg sync.WaitGroup
 		start := make(chan struct{})

@@ -18,6 +18,10 @@
 // raised. Together they cost about what a hit in ristretto alone costs, of which
 // reading the time is nearly half.
 //
+// Of many keys, most of what a hit costs is waiting for memory. So the table
+// lies in the lines of the fence, and an entry is one piece of memory that holds its
+// key, its value and, before the value, what a hit compares.
+//
 // # How ristretto is used
 //
 // Each rule answers a behavior of v2.4.2 that was reproduced.

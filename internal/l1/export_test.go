@@ -82,14 +82,16 @@ func (s *Store[T]) InRistretto(h uint64) *Entry[T] {
 // Fronted returns the entries in the front table and how many of them ristretto
 // does not hold. Nothing else may happen meanwhile.
 func (s *Store[T]) Fronted() (entries, strays int) {
-	for i := range s.front.slots {
-		e := s.front.slots[i].Load()
-		if e == nil {
-			continue
-		}
-		entries++
-		if got, _ := s.cache.Get(e.hash); got != e {
-			strays++
+	for i := range s.fence.Lines() {
+		for _, guest := range s.fence.Lines()[i].Guests {
+			e := (*Entry[T])(guest)
+			if e == nil {
+				continue
+			}
+			entries++
+			if got, _ := s.cache.Get(s.hash(e.Key())); got != e {
+				strays++
+			}
 		}
 	}
 	return entries, strays
@@ -121,7 +123,7 @@ func (s *Store[T]) Enter() (ok bool, leave func()) {
 }
 
 // Advance is what Get does with an entry that it found in ristretto.
-func (s *Store[T]) Advance(e *Entry[T]) { s.advance(e, true) }
+func (s *Store[T]) Advance(h uint64, e *Entry[T]) { s.advance(h, e, true) }
 
 // NewStallable returns a store and a function that keeps the goroutine which
 // applies ristretto's queue from going on until release is called.
@@ -154,3 +156,6 @@ func (s *Store[T]) Fence() *fence.Fence { return s.fence }
 
 // MissPays is how many hits ristretto hears of for a miss.
 const MissPays = missPays
+
+// Has reports whether key is the key of e.
+func (e *Entry[T]) Has(key string) bool { return e.has(key) }

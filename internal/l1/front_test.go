@@ -57,7 +57,7 @@ func TestFront_doesNotKeepWhatLeavesMeanwhile(t *testing.T) {
 	e := entry(s, hash, "k", "v")
 	require.True(t, s.PutWait(hash, e, 1))
 	s.Drop(hash)
-	s.Advance(e)
+	s.Advance(hash, e)
 	entries, _ := s.Fronted()
 	assert.Zero(t, entries)
 }
@@ -67,7 +67,7 @@ func TestFront_letsGoOfAnEntryThatIsThereTwice(t *testing.T) {
 	s := newStore(t, l1.Config{})
 	e := entry(s, hash, "k", "v")
 	require.True(t, s.PutWait(hash, e, 1)) // in its first slot
-	s.Advance(e)                           // in the other one
+	s.Advance(hash, e)                     // in the other one
 	entries, _ := s.Fronted()
 	require.Equal(t, 2, entries)
 	s.Drop(hash)
@@ -93,7 +93,7 @@ func TestFront_tellsKeysOfOneHashApart(t *testing.T) {
 				require.Equal(t, k, e.Value)
 			}
 		}
-		require.LessOrEqual(t, hits, 2, "one in the table, one in ristretto")
+		require.LessOrEqual(t, hits, 3, "two in the table, one in ristretto")
 	}
 }
 
@@ -102,14 +102,14 @@ func TestFront_tellsKeysOfOneHashApart(t *testing.T) {
 func TestFront_sharesABucket(t *testing.T) {
 	const keys = 200
 	s := newStore(t, l1.Config{})
-	h := func(i int) uint64 { return uint64(i + 1) }
+	h := func(i int) uint64 { return uint64(i+1) << 32 }
 	for i := range keys {
 		require.True(t, s.PutWait(h(i), entry(s, h(i), fmt.Sprint(i), ""), 1))
 	}
 	look := func(i int) {
 		e, state := s.Get(h(i), fmt.Sprint(i), never)
 		require.Equal(t, l1.Hit, state)
-		require.Equal(t, fmt.Sprint(i), e.Key)
+		require.Equal(t, fmt.Sprint(i), e.Key())
 	}
 	for i := range keys {
 		look(i)

@@ -28,7 +28,8 @@ func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
 	}
 	// Before all else: a read of the clock waits for the loads before it.
 	now := s.clock.Now()
-	e := s.front.find(h, key)
+	l := s.fence.Line(h)
+	e := s.front.find(l, h, key)
 	fronted := e != nil
 	if !fronted {
 		if e = s.lookUp(counts, h, key); e == nil {
@@ -36,7 +37,7 @@ func (s *Store[T]) Get(h uint64, key string, lease int64) (*Entry[T], State) {
 			return nil, None
 		}
 	}
-	state := s.judge(e, h, key, now, lease)
+	state := s.judge(l, e, h, key, now, lease)
 	if state.Fresh() {
 		if n := counts.hits.Add(1); fronted && (oneOf(sampleBits, n) || counts.spend()) {
 			s.tell(counts, h)
@@ -59,28 +60,29 @@ func (s *Store[T]) Peek(h uint64, key string, lease int64) (*Entry[T], State) {
 		return nil, None
 	}
 	now := s.clock.Now()
-	e := s.front.find(h, key)
+	l := s.fence.Line(h)
+	e := s.front.find(l, h, key)
 	if e == nil {
 		if e = s.lookUp(s.guard.stripe(), h, key); e == nil {
 			return nil, None
 		}
 	}
-	if state := s.judge(e, h, key, now, lease); state != None {
+	if state := s.judge(l, e, h, key, now, lease); state != None {
 		return e, state
 	}
 	return nil, None
 }
 
 // judge says what e may be used for.
-func (s *Store[T]) judge(e *Entry[T], h uint64, key string, now, lease int64) State {
-	trust := s.fence.Check(h, key, e.Stamp, &e.checked)
+func (s *Store[T]) judge(l *fence.Line, e *Entry[T], h uint64, key string, now, lease int64) State {
+	trust := s.fence.Check(l, h, key, e.slot, &e.checked)
 	if mutant.On(mutant.NoStampCheck) {
 		trust = fence.Current
 	}
-	if trust == fence.Void || len(e.Tags) != 0 && !tagsHold(e.Tags) {
+	if trust == fence.Void || e.tags != nil && !tagsHold(*e.tags) {
 		return None
 	}
-	if trust == fence.Current && now < e.RefreshAt && now < lease {
+	if trust == fence.Current && now < e.refreshAt && now < lease {
 		return Hit
 	}
 	return e.at(now, trust == fence.Demoted || now >= lease)
@@ -100,16 +102,16 @@ func tagsHold(tags []Tag) bool {
 
 // at says what an entry that is not void may be used for.
 func (e *Entry[T]) at(now int64, demoted bool) State {
-	switch {
-	case now >= e.UsableUntil:
+	switch t := e.Times(); {
+	case now >= t.UsableUntil:
 		return None
-	case now >= e.FreshUntil && demoted:
+	case now >= t.FreshUntil && demoted:
 		return StaleDemoted
-	case now >= e.FreshUntil:
+	case now >= t.FreshUntil:
 		return Stale
 	case demoted:
 		return Demoted
-	case now >= e.RefreshAt:
+	case now >= t.RefreshAt:
 		return Due
 	}
 	return Hit
@@ -126,10 +128,10 @@ func (s *Store[T]) lookUp(counts *stripe, h uint64, key string) *Entry[T] {
 		return nil
 	}
 	e, _ := s.cache.Get(h)
-	if e == nil || e.Key != key {
+	if e == nil || !e.has(key) {
 		return nil
 	}
-	s.advance(e, oneOf(displaceBits, counts.entered.Load()))
+	s.advance(h, e, oneOf(displaceBits, counts.entered.Load()))
 	return e
 }
 
@@ -142,13 +144,13 @@ func (s *Store[T]) lookUp(counts *stripe, h uint64, key string) *Entry[T] {
 //
 // So the reader looks once more after it has placed e. If ristretto has it then,
 // whoever takes it out of there comes to the table later and finds it.
-func (s *Store[T]) advance(e *Entry[T], displace bool) {
-	displaced, done := s.front.promote(e, displace)
+func (s *Store[T]) advance(h uint64, e *Entry[T], displace bool) {
+	displaced, done := s.front.promote(h, e, displace)
 	if !done {
 		return
 	}
 	s.displaced(displaced)
-	if now, _ := s.cache.Get(e.hash); now != e {
+	if now, _ := s.cache.Get(h); now != e {
 		s.front.remove(e)
 	}
 }

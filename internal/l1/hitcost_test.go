@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/tandemcache/tandem/internal/fence"
 	"github.com/tandemcache/tandem/internal/l1"
 )
 
@@ -57,14 +56,12 @@ func newContest(tb testing.TB) *contest {
 	}
 	bare, err := ristretto.NewCache(&ristretto.Config[string, *user]{NumCounters: 10 * benchKeys, MaxCost: 1 << 30, BufferItems: 64})
 	require.NoError(tb, err)
-	store, err := l1.New[*user](l1.Config{MaxBytes: benchKeys * 1024, Fence: fence.New(l1.Capacity(benchKeys * 1024))})
+	store, err := l1.New[*user](sized(benchKeys * 1024))
 	require.NoError(tb, err)
-	seed := maphash.MakeSeed()
 	for i, key := range keys {
 		u := &user{ID: int64(i)}
 		bare.Set(key, u, 64)
-		h := maphash.String(seed, key)
-		store.Put(h, &l1.Entry[*user]{Key: key, Value: u, Stamp: store.Fence().Stamp(h), FreshUntil: math.MaxInt64 - 1}, 64)
+		put(store, key, u, 64)
 		if i%100 == 0 {
 			bare.Wait()
 			store.Wait()

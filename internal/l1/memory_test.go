@@ -27,12 +27,29 @@ func heap() int64 {
 }
 
 // fill puts n entries with new values, of so many bytes, into s, under keys of 16 bytes.
+var seed = maphash.MakeSeed()
+
+// sized returns the Config of a store whose keys have real hashes.
+func sized(maxBytes int64) l1.Config {
+	return l1.Config{
+		MaxBytes: maxBytes, Fence: fence.New(l1.Capacity(maxBytes)),
+		Hash: func(key string) uint64 { return maphash.String(seed, key) },
+	}
+}
+
+// put stores a value for ever.
+func put[V any](s *l1.Store[V], key string, v V, bytes int64) {
+	h := maphash.String(seed, key)
+	e := l1.NewEntry[V](key)
+	e.Value = v
+	e.SetStamp(s.Fence().Stamp(h))
+	e.SetTimes(l1.Times{FreshUntil: math.MaxInt64})
+	s.Put(h, e, bytes)
+}
+
 func fill[V any](s *l1.Store[*V], n int, bytes int64) {
-	seed := maphash.MakeSeed()
 	for i := range n {
-		key := fmt.Sprintf("user:%011d", i)
-		h := maphash.String(seed, key)
-		s.Put(h, &l1.Entry[*V]{Key: key, Stamp: s.Fence().Stamp(h), Value: new(V), FreshUntil: math.MaxInt64}, bytes)
+		put(s, fmt.Sprintf("user:%011d", i), new(V), bytes)
 		if i%1000 == 0 {
 			s.Wait()
 		}
@@ -48,7 +65,7 @@ func TestMeasure_estimate(t *testing.T) {
 	var sum float64
 	sizes := []int{40_000, 55_000, 70_000, 85_000, 100_000}
 	for _, n := range sizes {
-		s, err := l1.New[*[value]byte](l1.Config{MaxBytes: 1 << 30, Fence: fence.New(0)})
+		s, err := l1.New[*[value]byte](sized(1 << 30))
 		require.NoError(t, err)
 		before := heap()
 		fill(s, n, value+8)
@@ -82,7 +99,7 @@ func TestMeasure_memory(t *testing.T) {
 	bare.Close()
 
 	before = heap()
-	s, err := l1.New[*[value]byte](l1.Config{MaxBytes: n * 1024, Fence: fence.New(l1.Capacity(n * 1024))})
+	s, err := l1.New[*[value]byte](sized(n * 1024))
 	require.NoError(t, err)
 	fill(s, n, value)
 	ours := heap() - before
@@ -101,7 +118,7 @@ func TestMeasure_budgetIncludesTables(t *testing.T) {
 	const budget, value = 32 << 20, 1000
 	before := heap()
 	room := l1.ForEntries(budget)
-	s, err := l1.New[*[value]byte](l1.Config{MaxBytes: room, Fence: fence.New(l1.Capacity(room))})
+	s, err := l1.New[*[value]byte](sized(room))
 	require.NoError(t, err)
 	defer s.Close()
 	empty := heap() - before

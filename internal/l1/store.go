@@ -17,8 +17,11 @@ type Config struct {
 	// MaxBytes is the budget for entries, at least 1; see ForEntries. While puts are
 	// queued the store may exceed it by an eighth, or 256 KiB if that is more.
 	MaxBytes int64
-	// Fence judges the entries. Required.
+	// Fence judges the entries. The store has it to itself: what the fence keeps for
+	// guests are its entries. Required.
 	Fence *fence.Fence
+	// Hash is the one good 64-bit hash of a key, by which the fence knows it, too. Required.
+	Hash func(key string) uint64
 	// Clock is what the times of entries refer to. The zero Clock stands for a
 	// new one.
 	Clock Clock
@@ -27,13 +30,14 @@ type Config struct {
 }
 
 // Store is a bounded map from keys to entries. All methods may be called
-// concurrently. Its hashes are those of the fence: one good 64-bit hash of the
-// key, whose collisions are told apart by the key in the entry.
+// concurrently. Their hashes are those of Config.Hash, whose collisions are told
+// apart by the key in the entry.
 type Store[T any] struct {
 	cache    *ristretto.Cache[uint64, *Entry[T]] // nil: disabled
 	front    front[T]
 	window   window[T]
 	fence    *fence.Fence
+	hash     func(key string) uint64
 	guard    *guard
 	clock    Clock
 	overhead int64
@@ -84,6 +88,9 @@ func New[T any](cfg Config) (*Store[T], error) {
 	if cfg.Fence == nil {
 		return nil, errors.New("l1: Config.Fence is missing")
 	}
+	if cfg.Hash == nil {
+		return nil, errors.New("l1: Config.Hash is missing")
+	}
 	if cfg.MaxBytes < 1 && !cfg.Disabled {
 		return nil, fmt.Errorf("l1: Config.MaxBytes is %d, want at least 1", cfg.MaxBytes)
 	}
@@ -91,7 +98,9 @@ func New[T any](cfg Config) (*Store[T], error) {
 		cfg.Clock = NewClock()
 	}
 	s := &Store[T]{
+		front:    front[T]{cfg.Fence, cfg.Hash},
 		fence:    cfg.Fence,
+		hash:     cfg.Hash,
 		guard:    newGuard(),
 		clock:    cfg.Clock,
 		overhead: overhead[T](),
@@ -106,7 +115,6 @@ func New[T any](cfg Config) (*Store[T], error) {
 		return nil, fmt.Errorf("l1: %w", err)
 	}
 	s.cache = cache
-	s.front = newFront[T](Capacity(cfg.MaxBytes))
 	return s, nil
 }
 
@@ -158,8 +166,8 @@ func (s *Store[T]) Put(h uint64, e *Entry[T], bytes int64) {
 		return
 	}
 	defer at.leave()
-	s.prepare(h, e, bytes)
-	s.put(e)
+	s.prepare(e, bytes)
+	s.put(h, e)
 }
 
 // Drop lets go of the value that the store holds under h, if any. It is a hint

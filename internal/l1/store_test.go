@@ -3,6 +3,7 @@ package l1_test
 import (
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,25 +26,49 @@ func newStore(t *testing.T, cfg l1.Config) *l1.Store[string] {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = 1 << 20
 	}
-	if cfg.Fence == nil {
-		cfg.Fence = fence.New(0)
-	}
-	s, err := l1.New[string](cfg)
+	s, err := newHashed(cfg, l1.New[string])
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s
 }
 
+// hashed are the hashes that a test chose for the keys of a store.
+var hashed sync.Map // of *l1.Store to *sync.Map of keys
+
+// newHashed returns what open opens, whose keys have the hashes that entry is given.
+func newHashed(cfg l1.Config, open func(l1.Config) (*l1.Store[string], error)) (*l1.Store[string], error) {
+	hashes := new(sync.Map)
+	cfg.Hash = func(key string) uint64 {
+		h, _ := hashes.Load(key)
+		return h.(uint64)
+	}
+	if cfg.Fence == nil {
+		cfg.Fence = fence.New(0)
+	}
+	s, err := open(cfg)
+	hashed.Store(s, hashes)
+	return s, err
+}
+
 // entry returns a fresh entry of key with the stamp of now.
 func entry(s *l1.Store[string], h uint64, key, value string) *l1.Entry[string] {
-	return &l1.Entry[string]{Key: key, Value: value, Stamp: s.Fence().Stamp(h), FreshUntil: never}
+	hashes, _ := hashed.Load(s)
+	hashes.(*sync.Map).Store(key, h)
+	e := l1.NewEntry[string](key)
+	e.Value = value
+	e.SetStamp(s.Fence().Stamp(h))
+	e.SetTimes(l1.Times{FreshUntil: never})
+	return e
 }
 
 func TestNew_refusesABadConfig(t *testing.T) {
 	_, err := l1.New[int](l1.Config{MaxBytes: 1})
 	assert.ErrorContains(t, err, "Config.Fence")
+	_, err = l1.New[int](l1.Config{MaxBytes: 1, Fence: fence.New(0)})
+	assert.ErrorContains(t, err, "Config.Hash")
+	byLength := func(key string) uint64 { return uint64(len(key)) }
 	for _, maxBytes := range []int64{0, -1} {
-		_, err = l1.New[int](l1.Config{MaxBytes: maxBytes, Fence: fence.New(0)})
+		_, err = l1.New[int](l1.Config{MaxBytes: maxBytes, Fence: fence.New(0), Hash: byLength})
 		assert.ErrorContains(t, err, "Config.MaxBytes")
 	}
 }
@@ -91,7 +116,7 @@ func TestGet_neverReturnsAVoidEntry(t *testing.T) {
 			for _, queued := range []bool{true, false} {
 				s := newStore(t, l1.Config{})
 				e := entry(s, hash, "user:1", "v")
-				e.Tags = []l1.Tag{{Name: "t", Cell: &cell, Version: cell.Load()}}
+				e.SetTags([]l1.Tag{{Name: "t", Cell: &cell, Version: cell.Load()}})
 				s.Put(hash, e, 1)
 				if !queued || name == "dropped" {
 					s.Wait()
@@ -119,7 +144,7 @@ func TestGet_neverReturnsAVoidEntry(t *testing.T) {
 func TestGet_throughRistrettoObeysTheFence(t *testing.T) {
 	const keys = 2000
 	s := newStore(t, l1.Config{})
-	h := func(i int) uint64 { return uint64(i) } // the same bucket for all
+	h := func(i int) uint64 { return uint64(i) << 32 } // the same bucket for all
 	for i := range keys {
 		s.Put(h(i), entry(s, h(i), fmt.Sprint(i), "v"), 1)
 		s.Wait()
@@ -162,10 +187,11 @@ func TestGet_byAge(t *testing.T) {
 					lease = int64(c.lease)
 				}
 				e := entry(s, hash, "k", "v")
+				times := l1.Times{FreshUntil: never, UsableUntil: int64(c.usable), RefreshAt: int64(c.refresh)}
 				if c.fresh > 0 {
-					e.FreshUntil = int64(c.fresh)
+					times.FreshUntil = int64(c.fresh)
 				}
-				e.UsableUntil, e.RefreshAt = int64(c.usable), int64(c.refresh)
+				e.SetTimes(times)
 				s.Put(hash, e, 1)
 				if c.distrust {
 					s.Fence().Distrust()
@@ -202,8 +228,8 @@ func TestGet_hitAllocatesNothing(t *testing.T) {
 	s := newStore(t, l1.Config{})
 	var cell atomic.Uint64
 	e := entry(s, hash, "k", "v")
-	e.FreshUntil = int64(time.Hour)
-	e.Tags = []l1.Tag{{Name: "t", Cell: &cell}}
+	e.SetTimes(l1.Times{FreshUntil: int64(time.Hour)})
+	e.SetTags([]l1.Tag{{Name: "t", Cell: &cell}})
 	s.Put(hash, e, 1)
 	s.Wait()
 	lease := int64(time.Hour)

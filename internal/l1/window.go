@@ -117,24 +117,26 @@ func (s *Store[T]) displaced(e *Entry[T]) {
 // settle decides about an entry that has left the window: it goes to ristretto,
 // unless another has been put for its key since, or it is void.
 func (s *Store[T]) settle(e *Entry[T]) {
-	now := s.front.find(e.hash, e.Key)
-	if now != nil && now != e || s.fence.State(e.hash, e.Key, e.Stamp) == fence.Void {
+	key := e.Key()
+	h := s.hash(key)
+	now := s.front.find(s.fence.Line(h), h, key)
+	if now != nil && now != e || s.fence.State(h, key, e.Stamp()) == fence.Void {
 		s.release(e)
 		return
 	}
-	s.hand(e)
+	s.hand(h, e)
 }
 
 // hand gives an entry to ristretto, and only then tells it of the access that the
 // entry was put for. Told before, as of all others, it would let a key that was
 // asked for once take the place of another one that was, and in the end of all that
 // a loop comes back to.
-func (s *Store[T]) hand(e *Entry[T]) {
-	if !s.cache.Set(e.hash, e, e.bytes()) {
+func (s *Store[T]) hand(h uint64, e *Entry[T]) {
+	if !s.cache.Set(h, e, e.bytes()) {
 		s.refused.Add(1)
 		s.release(e)
 	}
-	s.cache.Get(e.hash)
+	s.cache.Get(h)
 }
 
 // release lets go of an entry that neither the window nor ristretto holds.

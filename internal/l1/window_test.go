@@ -203,7 +203,7 @@ func TestWindow_isNotForLargeEntries(t *testing.T) {
 func TestWindow_losesNothing(t *testing.T) {
 	s := newStore(t, l1.Config{})
 	for i := range 50 {
-		h := uint64(i + 1)
+		h := uint64(i+1) << 32
 		s.Put(h, entry(s, h, fmt.Sprint(i), ""), 1)
 	}
 	s.WaitQueue()
@@ -211,7 +211,7 @@ func TestWindow_losesNothing(t *testing.T) {
 	require.Equal(t, 2, windowed, "those that have a place")
 	for range 3 {
 		for i := range 50 {
-			_, state := s.Get(uint64(i+1), fmt.Sprint(i), never)
+			_, state := s.Get(uint64(i+1)<<32, fmt.Sprint(i), never)
 			assert.Equal(t, l1.Hit, state)
 			s.WaitQueue() // what lost its place to another is on its way
 		}

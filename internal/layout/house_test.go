@@ -60,3 +60,9 @@ func TestHouse_noPromiseRestsOnAWallClock(t *testing.T) {
 	require.NoError(t, err)
 	wantNone(t, wrong)
 }
+
+func TestHouse_entriesAreMadeByTheirPackage(t *testing.T) {
+	wrong, err := checkEntries(os.DirFS(root))
+	require.NoError(t, err)
+	wantNone(t, wrong)
+}

@@ -134,6 +134,18 @@ func TestCheckClocks_namesWhatReadsTheWallClock(t *testing.T) {
 	assert.Equal(t, []string{"tier/a.go:3:9: UnixMilli reads the wall clock"}, wrong)
 }
 
+func TestCheckEntries_namesWhatHasNoKeyBehindIt(t *testing.T) {
+	tree := fstest.MapFS{
+		"tier/a.go":        {Data: []byte("package tier\nvar a = &l1.Entry[int]{}\nvar b *l1.Entry[int]\n")},
+		"tier/b_test.go":   {Data: []byte("package tier\nvar c []*l1.Entry[int]\nvar d = new(l1.Entry[int])\n")},
+		"internal/l1/a.go": {Data: []byte("package l1_test\nvar e l1.Entry[int]\n")},
+	}
+	wrong, err := checkEntries(tree)
+	require.NoError(t, err)
+	const fault = "an l1.Entry is made by l1.NewEntry and used as a pointer"
+	assert.Equal(t, []string{"tier/a.go:2: " + fault, "tier/b_test.go:3: " + fault}, wrong)
+}
+
 func TestCheckComments_wantsExactlyOne(t *testing.T) {
 	file := func(src string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(src)} }
 	tree := fstest.MapFS{
