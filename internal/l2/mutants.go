@@ -20,7 +20,7 @@ func scriptMutants() []scriptMutant {
 	return []scriptMutant{
 		{mutant.NoLease, luaFill, "if not holds(ARGV[4]) or kind == 'w' then return 0 end\n", ""},
 		{mutant.NoDeadline, luaSet, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
-		{mutant.NoDeadline, luaSetPlain, "if now > tonumber(ARGV[6]) then return -now end\n", ""},
+		{mutant.NoDeadline, luaSetPlain, "if now > ARGV[6] + 0 then return -now end\n", ""},
 		{mutant.LeaseUnseen, luaLease, "or not foreign and SEEN ~= Z8 then", "then"},
 		{mutant.BeginUnpublished, luaBegin, "publish()\nreturn", "return"},
 		{mutant.BeginTakesOver, luaBegin, "elseif not open and not held then", "elseif not held then"},
