@@ -45,7 +45,7 @@ func jobs() []job {
 	return []job{
 		{"l1", l1Hits}, {"l2", l2Hits}, {"miss", misses}, {"stampede", stampedes}, {"write", writes},
 		{"obey", obedience}, {"mixed", mixed}, {"memory", memory}, {"hitratio", hitRatios}, {"codec", codecs},
-		{"features", features},
+		{"features", features}, {"hitparts", hitParts},
 	}
 }
 
