@@ -268,18 +268,19 @@ func (c *Cache[T]) judge(key, rkey string, reply *l2.Reply, version uint64, now 
 	if life.usable <= 0 {
 		return nil, 0, false
 	}
-	var v T
-	negative := rec.Kind == l2.KindNegative
-	if !negative {
-		if old != nil && old.Record == rec.Version && !old.Negative() {
-			v = old.Value // the same record: no need to decode it again
-		} else if err := codec.DecodeFor(c.opts.Codec, rec.Payload, rkey, &v); err != nil {
+	e = l1.NewEntry[T](key)
+	switch {
+	case rec.Kind == l2.KindNegative:
+		e.SetNegative()
+	case old != nil && old.Record == rec.Version && !old.Negative():
+		e.Value = old.Value // the same record: no need to decode it again
+	default:
+		if err := codec.DecodeFor(c.opts.Codec, rec.Payload, rkey, &e.Value); err != nil {
 			c.counts.decodeErrors.Add(1)
 			reply.State = l2.StateCorrupt
 			return nil, 0, false
 		}
 	}
-	e = newEntry(key, v, negative)
 	e.Record = rec.Version
 	mono := c.node.clock.Now()
 	e.StoredAt = mono - (now-rec.StoredAt)*int64(time.Microsecond)

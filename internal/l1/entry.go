@@ -134,7 +134,8 @@ func (e *Entry[T]) Tags() []Tag {
 func (e *Entry[T]) SetTags(tags []Tag) {
 	e.tags = nil
 	if len(tags) > 0 {
-		e.tags = &tags
+		some := tags // where there are none, nothing is allocated
+		e.tags = &some
 	}
 }
 
