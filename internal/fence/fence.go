@@ -19,7 +19,8 @@ const (
 )
 
 // Fence is the table of stamps of one cache. All methods may be called
-// concurrently; none blocks for longer than a few instructions.
+// concurrently; none blocks for longer than a few instructions, but an event in
+// each lap of them.
 type Fence struct {
 	lines []Line
 	mask  uint64 // of slots
@@ -50,14 +51,18 @@ type Line struct {
 
 const lineSlots = 4
 
+// lap is after how many events all that was stamped before is void. It is half of
+// what a stamp can count.
+const lap = 1 << 31
+
 // Stamp is what a fence showed for a key at one moment. Stamps are comparable.
 // The zero Stamp was never shown by any fence: it is void everywhere.
 //
 // Its fields are numbers for those who keep stamps in little room, see [Fence.Check].
 type Stamp struct {
 	Slot uint64
-	// Events is how many events had happened, its lower half. A stamp is older by
-	// 2³² of them before it is mistaken for a newer one.
+	// Events is how many events had happened, its lower half. No stamp is valid for
+	// longer than lap events, so that an old one is not mistaken for a newer one.
 	Events uint32
 }
 
@@ -206,6 +211,9 @@ func (f *Fence) Distrust() { f.happens(&f.distrusted) }
 
 // happens counts an event and notes its number as the last of its kinds.
 //
+// In each lap of events all slots move: stamps that are older are void, long before
+// the half of the count that they hold comes around.
+//
 // The kinds first, the count after them. The other way round a reader could see
 // the new count, find no event of that number, and note that its value was compared
 // with an event that it never saw.
@@ -213,6 +221,13 @@ func (f *Fence) happens(kinds ...*atomic.Uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.events.Load() + 1
+	if n%lap == 0 {
+		for i := range f.lines {
+			for j := range f.lines[i].slots {
+				f.lines[i].slots[j].Add(1)
+			}
+		}
+	}
 	for _, kind := range kinds {
 		kind.Store(n)
 	}
@@ -245,9 +260,9 @@ func (f *Fence) State(h uint64, key string, s Stamp) State {
 }
 
 // Check is State for a value that is asked about again and again, by who has the
-// key's line. It carries the parts of its stamp: slot, and in checked the events, which move forward as the value is
-// compared with them. So the comparison is made once for each event, and the
-// steady state loads two words and writes nothing.
+// key's line. It carries the parts of its stamp: slot, and in checked the events,
+// which move forward as the value is compared with them. So the comparison is made
+// once for each event, and the steady state loads two words and writes nothing.
 func (f *Fence) Check(l *Line, h uint64, key string, slot uint64, checked *atomic.Uint32) State {
 	if l.slot(h).Load() != slot {
 		return Void
