@@ -53,6 +53,8 @@ const (
 	endless = math.MaxUint32
 	// never is the time from which on times are as good as math.MaxInt64: 146 years.
 	never = 1 << 62
+	// earliest is as good as any time before it: no difference overflows.
+	earliest = -1 << 61
 )
 
 // spanBetween returns the time from one to another, which is not before it.
@@ -87,8 +89,10 @@ func (s span) since(at int64) int64 {
 	return at + s.length()
 }
 
-// SetTimes sets the times of an entry.
+// SetTimes sets the times of an entry, whatever they are: who wrote the record in the
+// second tier made them.
 func (e *Entry[T]) SetTimes(t Times) {
+	t.RefreshAt, t.FreshUntil = max(t.RefreshAt, earliest), max(t.FreshUntil, earliest)
 	if t.RefreshAt == 0 || t.RefreshAt > t.FreshUntil {
 		t.RefreshAt = t.FreshUntil
 	}

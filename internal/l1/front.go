@@ -24,11 +24,13 @@ type front[T any] struct {
 // bucket is what keys share whose slots in the fence lie in one line.
 type bucket[T any] [len(fence.Line{}.Guests)]atomic.Pointer[Entry[T]]
 
+// An atomic.Pointer is an unsafe.Pointer that is used by sync/atomic; see in.
+var _ [unsafe.Sizeof(fence.Line{}.Guests)]byte = [unsafe.Sizeof(bucket[byte]{})]byte{}
+
 // in returns the bucket that lies in a line, and the place in it at which a key with
 // hash h is looked for first. Its other place is at^1. The bits of the hash are not
 // those that the fence takes: keys that share a slot there need not share a place here.
 func (f *front[T]) in(l *fence.Line, h uint64) (b *bucket[T], at uint64) {
-	// An atomic.Pointer is an unsafe.Pointer that is used by sync/atomic.
 	return (*bucket[T])(unsafe.Pointer(&l.Guests)), h >> 62
 }
 
@@ -46,15 +48,18 @@ func (f *front[T]) find(l *fence.Line, h uint64, key string) *Entry[T] {
 	return nil
 }
 
-// put places e, which nobody else may hold yet: over an older
-// entry of the key, else where nothing is, else over another key's, which it
-// returns.
+// put places e, which nobody else may hold yet: over an older entry of the key, in
+// whichever place, else where nothing is, else over another key's, which it returns.
+// With the older one left in the other place, that would be found again once
+// another key displaces e, and stand for a newer entry when the window asks.
 func (f *front[T]) put(h uint64, e *Entry[T]) (displaced *Entry[T]) {
 	b, at := f.at(h)
 	key := e.Key()
 	mine, other := b[at].Load(), b[at^1].Load()
-	if mine != nil && !mine.has(key) && (other == nil || other.has(key)) {
-		at ^= 1
+	if mine == nil || !mine.has(key) {
+		if other == nil && mine != nil || other != nil && other.has(key) {
+			at ^= 1
+		}
 	}
 	if old := b[at].Swap(e); old != nil && !old.has(key) {
 		return old
@@ -74,6 +79,17 @@ func (f *front[T]) promote(h uint64, e *Entry[T], displace bool) (displaced *Ent
 		return nil, false
 	}
 	return old, true
+}
+
+// other reports whether the table has another entry of e's key, whose hash is h.
+func (f *front[T]) other(h uint64, e *Entry[T]) bool {
+	b, at := f.at(h)
+	for _, at := range [2]uint64{at, at ^ 1} {
+		if o := b[at].Load(); o != nil && o != e && o.has(e.Key()) {
+			return true
+		}
+	}
+	return false
 }
 
 // forget takes out what is there under the hash h, whoever holds it.

@@ -123,3 +123,51 @@ func TestFront_sharesABucket(t *testing.T) {
 	}
 	assert.Less(t, s.Entered()-before, uint64(20), "calls into ristretto for what is in front")
 }
+
+// A value that is put takes the place of the older one of its key, also where the
+// place in which keys are looked for first has become free meanwhile. The older one
+// would be found again when another key displaces the newer.
+func TestFront_hasOnePlaceForAKey(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	h := func(i int) uint64 { return uint64(i+1) << 32 } // one bucket, one first place
+	put := func(i int, value string) {
+		s.Put(h(i), entry(s, h(i), fmt.Sprint(i), value), 1)
+	}
+	put(0, "")
+	put(1, "older") // in the second place
+	s.Drop(h(0))
+	put(1, "newer")
+	put(2, "")
+	put(3, "") // displaces one of the two
+	s.WaitQueue()
+	for range 2 {
+		e, state := s.Get(h(1), "1", never)
+		require.Equal(t, l1.Hit, state)
+		require.Equal(t, "newer", e.Value)
+		s.Wait()
+	}
+}
+
+// A reader finds an entry in ristretto, and before it has placed it in the front
+// table a newer one has been put, which waits in the window.
+func TestFront_doesNotHideWhatWasPutMeanwhile(t *testing.T) {
+	s := newStore(t, l1.Config{})
+	h := func(i int) uint64 { return uint64(i+1) << 32 }
+	older := entry(s, h(0), "0", "older")
+	require.True(t, s.PutWait(h(0), older, 1))
+	for i := 1; i <= 2; i++ { // one of them displaces it
+		s.Put(h(i), entry(s, h(i), fmt.Sprint(i), ""), 1)
+	}
+	s.Drop(h(1))
+	newer := entry(s, h(0), "0", "newer")
+	s.Put(h(0), newer, 1) // in the second place
+	s.Drop(h(2))
+	require.Same(t, older, s.InRistretto(h(0)))
+	s.Advance(h(0), older)
+	for range 2 {
+		e, state := s.Get(h(0), "0", never)
+		require.Equal(t, l1.Hit, state)
+		require.Same(t, newer, e)
+		s.Wait()
+	}
+}

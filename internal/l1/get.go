@@ -143,14 +143,15 @@ func (s *Store[T]) lookUp(counts *stripe, h uint64, key string) *Entry[T] {
 //	reader: places e, which nobody would remove again
 //
 // So the reader looks once more after it has placed e. If ristretto has it then,
-// whoever takes it out of there comes to the table later and finds it.
+// whoever takes it out of there comes to the table later and finds it. Nor may it
+// hide a newer entry, which has been put meanwhile and waits in the window.
 func (s *Store[T]) advance(h uint64, e *Entry[T], displace bool) {
 	displaced, done := s.front.promote(h, e, displace)
 	if !done {
 		return
 	}
 	s.displaced(displaced)
-	if now, _ := s.cache.Get(h); now != e {
+	if now, _ := s.cache.Get(h); now != e || s.front.other(h, e) {
 		s.front.remove(e)
 	}
 }

@@ -1,6 +1,9 @@
 package l1
 
-import "unsafe"
+import (
+	"strings"
+	"unsafe"
+)
 
 // keyed is an entry with its key behind it. K is an array of bytes, of which the first
 // counts those of the key, or a longKey.
@@ -39,7 +42,7 @@ func NewEntry[T any](key string) *Entry[T] {
 	case n < long:
 		return newKeyed[T, [long]byte](key)
 	}
-	e := &keyed[T, longKey]{key: longKey{mark: long, key: key}}
+	e := &keyed[T, longKey]{key: longKey{mark: long, key: strings.Clone(key)}}
 	return &e.entry
 }
 
