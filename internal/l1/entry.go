@@ -16,7 +16,13 @@ import (
 // It is not changed after [Store.Put] has taken it; to change anything, put another
 // entry, which may share the value.
 type Entry[T any] struct {
-	// What every hit reads comes first.
+	Record   uint64        // version of the record in the second tier
+	StoredAt int64         // when the value was stored in the second tier, on the store's clock
+	TTL      time.Duration // what the value was stored with
+
+	due, stale span // from refreshAt to FreshUntil, and from there to UsableUntil
+
+	// What every hit reads stands together: this, the value and the key behind it.
 
 	slot      uint64        // of the stamp
 	checked   atomic.Uint32 // events of the stamp, see fence.Check
@@ -25,12 +31,6 @@ type Entry[T any] struct {
 	tags      *[]Tag        // each must hold, else the entry is void; nil: none
 
 	Value T
-
-	Record   uint64        // version of the record in the second tier
-	StoredAt int64         // when the value was stored in the second tier, on the store's clock
-	TTL      time.Duration // what the value was stored with
-
-	due, stale span // from refreshAt to FreshUntil, and from there to UsableUntil
 }
 
 // Times says until when an entry may be used for what, in nanoseconds on the
