@@ -56,6 +56,9 @@ func (c *Cache[T]) Fetch(ctx context.Context, key string, fill func(context.Cont
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
 	if state == l1.Hit && fill != nil {
+		if c.shares(e) {
+			return e.Value, nil
+		}
 		return c.answer(e)
 	}
 	if !c.tagged.Load() {

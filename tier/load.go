@@ -59,6 +59,9 @@ func (c *Cache[T]) GetOrSet(ctx context.Context, key string, ttl time.Duration, 
 	h := c.hash(key)
 	e, state := c.local.Get(h, key, c.node.member.heardUntil.Load())
 	if state == l1.Hit && load != nil && (ttl <= 0 || ttl >= minTTL && ttl <= maxTTL) {
+		if c.shares(e) {
+			return e.Value, nil
+		}
 		return c.answer(e)
 	}
 	var fill loader[T]
