@@ -63,7 +63,7 @@ func New(failures int, onOpen func()) *Breaker {
 	if failures <= 0 {
 		failures = DefaultFailures
 	}
-	b := &Breaker{failures: uint32(min(failures, math.MaxUint32)), onOpen: onOpen}
+	b := &Breaker{failures: uint32(min(uint64(failures), math.MaxUint32)), onOpen: onOpen}
 	b.current.Store(b.newState())
 	return b
 }
