@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tandemcache/tandem/internal/l2"
@@ -172,7 +173,8 @@ func checkTag(tag string) error {
 func (c *Cache[T]) tagsOf(key string, value T, given []string) ([]string, error) {
 	all := slices.Clone(given)
 	if c.opts.Tags != nil {
-		all = append(all, c.opts.Tags(key, value)...)
+		// A key may lie in an entry, and a tag that is a part of it lives longer.
+		all = append(all, c.opts.Tags(strings.Clone(key), value)...)
 	}
 	return foldTags(c.name, key, all)
 }

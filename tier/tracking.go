@@ -231,7 +231,7 @@ func (t *tracking) lookLater(s space, key string, h uint64) {
 	if t == nil || !t.isRecent(h) {
 		return
 	}
-	l := looking{s, key, h}
+	l := looking{s, strings.Clone(key), h} // the key may lie in an entry
 	if _, waits := t.waiting.LoadOrStore(l, true); waits {
 		return
 	}
