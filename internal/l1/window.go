@@ -102,7 +102,7 @@ func (s *Store[T]) shrink(keep int64) {
 func (s *Store[T]) letGo(keep int64) bool {
 	e := s.window.pop(keep)
 	if e != nil && e.leaveWindow() {
-		s.settle(e)
+		s.settle(e, true)
 	}
 	return e != nil
 }
@@ -110,17 +110,19 @@ func (s *Store[T]) letGo(keep int64) bool {
 // displaced takes care of an entry that has lost its place in the front table.
 func (s *Store[T]) displaced(e *Entry[T]) {
 	if e != nil && e.leaveWindow() {
-		s.settle(e)
+		s.settle(e, false)
 	}
 }
 
 // settle decides about an entry that has left the window: it goes to ristretto,
-// unless another has been put for its key since, or it is void.
-func (s *Store[T]) settle(e *Entry[T]) {
+// unless another has been put for its key since, or it is void. One whose turn has
+// come should have its place in the front table: else it was dropped, or a newer one
+// was refused.
+func (s *Store[T]) settle(e *Entry[T], placed bool) {
 	key := e.Key()
 	h := s.hash(key)
 	now := s.front.find(s.fence.Line(h), h, key)
-	if now != nil && now != e || s.fence.State(h, key, e.Stamp()) == fence.Void {
+	if now != e && (now != nil || placed) || s.fence.State(h, key, e.Stamp()) == fence.Void {
 		s.release(e)
 		return
 	}

@@ -93,13 +93,27 @@ func TestWindow_letsGoOfWhatWasPutAgainOrIsVoid(t *testing.T) {
 	}
 }
 
-// A drop is heard in the window, too.
-func TestWindow_letsGoOfWhatIsDropped(t *testing.T) {
-	s := newStore(t, l1.Config{})
-	s.Put(hash, entry(s, hash, "k", "v"), 1)
-	s.Drop(hash)
-	_, state := s.Get(hash, "k", never)
-	assert.Equal(t, l1.None, state)
+// A drop is heard in the window, too, and so is a newer value that is refused: what
+// was there before does not come back when its turn is there.
+func TestWindow_letsGoOfWhatIsDroppedOrFollowed(t *testing.T) {
+	for name, then := range map[string]func(s *l1.Store[string]){
+		"dropped":  func(s *l1.Store[string]) { s.Drop(hash) },
+		"followed": func(s *l1.Store[string]) { s.Put(hash, entry(s, hash, "k", "large"), 1<<40) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, l1.Config{})
+			s.Put(hash, entry(s, hash, "k", "v"), 1)
+			windowed, _ := s.Windowed()
+			require.Equal(t, 1, windowed)
+			then(s)
+			for range 2 {
+				_, state := s.Get(hash, "k", never)
+				assert.Equal(t, l1.None, state)
+				s.Wait()
+			}
+			assert.Zero(t, s.Stats().Entries)
+		})
+	}
 }
 
 // What is only demoted by a gap may still serve while Redis is away.
