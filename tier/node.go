@@ -36,6 +36,8 @@ type Node struct {
 	clock l1.Clock
 	ends  *deadline.Group // of changes
 
+	scratches scratchPool
+
 	store  l2.Store
 	client redis.UniversalClient // to be closed with the node; nil if it is the caller's
 

@@ -46,8 +46,8 @@ func (c *Cache[T]) encode(ctx context.Context, m making[T]) (*encoded[T], error)
 		Kind: l2.KindValue, Version: l2.NewVersion(), Source: m.source,
 		Schema: c.schema, CacheVersion: m.version, Load: m.took, Tags: stamps(m.tags),
 	}
-	room := scratches.take()
-	defer scratches.give(room)
+	room := c.node.scratches.take()
+	defer c.node.scratches.give(room)
 	if m.negative {
 		rec.Kind = l2.KindNegative
 	} else {

@@ -18,8 +18,6 @@ func (s *scratch) want(n int) { s.need = max(s.need, n) }
 // scratchPool keeps scratches between encodings.
 type scratchPool struct{ pool sync.Pool }
 
-var scratches scratchPool
-
 // scratchBytes is the size of a scratch at first; one value of more than scratchMost
 // does not make one hold that much for good.
 const scratchBytes, scratchMost = 512, 64 << 10
