@@ -81,9 +81,14 @@ func (w *window[T]) size() int64 {
 	return w.bytes
 }
 
-// relieve lets entries go until the window keeps to its limit, and some more.
+// relieve lets entries go until the window keeps to its limit and, of a window that
+// holds more than a hundred, some more.
 func (s *Store[T]) relieve() {
-	keep := s.window.limit - s.window.limit/8
+	const large = 64 << 10
+	keep := s.window.limit
+	if keep >= large {
+		keep -= keep / 8
+	}
 	for range handAtOnce {
 		if !s.letGo(keep) {
 			return
