@@ -192,9 +192,9 @@ func TestTable_slices(t *testing.T) {
 		for i, peer := range []string{"a", "b"} {
 			l := b.requests(1)
 			require.Equal(t, time.Second/slicesPerRound, l.length)
-			all = append(all, contender{peer: peer, params: params, lone: l.lone, round: func() (sample, error) {
+			all = append(all, contender{peer: peer, params: params, sliced: l.sliced, round: func() (sample, error) {
 				order = append(order, params+peer)
-				l.lone.times = append(l.lone.times, time.Duration(len(l.lone.times)+1))
+				l.sliced.times = append(l.sliced.times, time.Duration(len(l.sliced.times)+1))
 				return sample{"ops": 1, "ns/op": float64(i + 1)}, nil
 			}})
 		}
@@ -217,8 +217,8 @@ func TestTable_slices(t *testing.T) {
 	again := &table{name: "X", columns: tb.columns, base: "a"}
 	order = nil
 	for i := range all {
-		if all[i].lone != nil {
-			all[i].lone = new(lone)
+		if all[i].sliced != nil {
+			all[i].sliced = new(sliced)
 		}
 	}
 	require.NoError(t, again.run(b, all))
@@ -234,10 +234,10 @@ func TestRow_timesOfTheSameTurn(t *testing.T) {
 		}
 		return s
 	}
-	base := &row{contender{lone: new(lone)}, samples(1, 2, 3), 0}
-	r := &row{contender{lone: new(lone)}, samples(3, 2, 2.4), 0}
+	base := &row{contender{sliced: new(sliced)}, samples(1, 2, 3), 0}
+	r := &row{contender{sliced: new(sliced)}, samples(3, 2, 2.4), 0}
 	assert.InEpsilon(t, 1, r.times(base, "ns/op"), 1e-9, "of slices")
-	r.lone = nil
+	r.sliced = nil
 	assert.InEpsilon(t, 1.2, r.times(base, "ns/op"), 1e-9, "of rounds")
 }
 

@@ -31,8 +31,8 @@ func hitParts(b *bench) (err error) {
 		defer func() { err = errors.Join(err, whole.close()) }()
 		order := draw(keys, "zipf", 1)
 		params := fmt.Sprintf("users=%d", users)
-		l := load{workers: 1, length: max(b.length/slicesPerRound, time.Millisecond), lone: new(lone)}
-		all := []contender{{peer: "tier.Get", params: params, lone: l.lone, open: whole.open, round: hits(whole, order, l, 1)}}
+		l := load{workers: 1, length: b.length}.slice(new(sliced))
+		all := []contender{{peer: "tier.Get", params: params, sliced: l.sliced, open: whole.open, round: hits(whole, order, l, 1)}}
 
 		p, err := newHitPart(keys, order[0], 256<<20)
 		if err != nil {
@@ -40,7 +40,7 @@ func hitParts(b *bench) (err error) {
 		}
 		defer p.store.Close()
 		for _, part := range p.parts() {
-			all = append(all, contender{peer: part.name, params: params, lone: l.lone, round: p.round(part, l)})
+			all = append(all, contender{peer: part.name, params: params, sliced: l.sliced, round: p.round(part, l)})
 		}
 		if err := t.measure(b, all); err != nil {
 			return err
@@ -135,7 +135,7 @@ func (p *hitPart) parts() []part {
 			_, state := p.store.Get(d.hash, d.key, math.MaxInt64)
 			return state.Fresh()
 		}},
-		{"Get, hash, copy", func(d *drawnKey) bool {
+		{"Get+hash+copy", func(d *drawnKey) bool {
 			e, state := p.store.Get(p.hash(d.key), d.key, math.MaxInt64)
 			if state.Fresh() {
 				p.value = e.Value

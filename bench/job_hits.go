@@ -138,6 +138,10 @@ func l1Hits(b *bench) error {
 	return err
 }
 
+// hitSlices is how many slices a round of hits has: memory that others use, too, is
+// faster or slower for seconds.
+const hitSlices = 4
+
 // l1Group measures hits of one kind of value. The peers hold it at the same time, and
 // let go of it afterwards, so that the garbage collector has less to look at.
 func l1Group[T any](b *bench, t *table, value string, n int, dists []string, cpus []int, make func(int) T) (err error) {
@@ -149,9 +153,10 @@ func l1Group[T any](b *bench, t *table, value string, n int, dists []string, cpu
 		for _, d := range dists {
 			order := draw(keys, d, 2)
 			for _, cpu := range cpus {
+				l := load{workers: cpu, length: b.length}.slice(&sliced{slices: hitSlices, garbage: true})
 				all = append(all, contender{
 					peer: p.Name, params: fmt.Sprintf("value=%s/dist=%s/cpus=%d", value, d, cpu),
-					open: h.open, round: hits(h, order, load{workers: cpu, length: b.length}, cpu),
+					sliced: l.sliced, open: h.open, round: hits(h, order, l, cpu),
 				})
 			}
 		}
@@ -181,7 +186,7 @@ func l2Hits(b *bench) error {
 		for _, g := range counts {
 			l := b.requests(g)
 			read := hits(h, wide, l, runtime.GOMAXPROCS(0))
-			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), lone: l.lone, open: h.open, round: func() (sample, error) {
+			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), sliced: l.sliced, open: h.open, round: func() (sample, error) {
 				before := commandsDone(stats)
 				s, err := read()
 				if err == nil {

@@ -67,7 +67,7 @@ func misses(b *bench) error {
 		}
 		for _, g := range []int{1, 64} {
 			driven := b.requests(g)
-			all = append(all, contender{peer: name, params: fmt.Sprintf("goroutines=%d", g), lone: driven.lone, round: func() (sample, error) {
+			all = append(all, contender{peer: name, params: fmt.Sprintf("goroutines=%d", g), sliced: driven.sliced, round: func() (sample, error) {
 				before := commandsDone(stats)
 				s, err := measure(driven, func(int, int) error {
 					i := fresh.Add(1)
@@ -205,7 +205,7 @@ func writes(b *bench) error {
 		for _, g := range []int{1, 64} {
 			job := func(op string, f func(key string) error) {
 				l := b.requests(g)
-				all = append(all, contender{peer: name, params: fmt.Sprintf("op=%s/goroutines=%d", op, g), lone: l.lone, round: func() (sample, error) {
+				all = append(all, contender{peer: name, params: fmt.Sprintf("op=%s/goroutines=%d", op, g), sliced: l.sliced, round: func() (sample, error) {
 					return measure(l, func(w, n int) error { return f(order[w][n&(drawsPerWorker-1)]) })
 				}})
 			}

@@ -130,7 +130,7 @@ func clusterCost(b *bench) error {
 			for _, g := range []int{1, 64} {
 				l := b.requests(g)
 				all = append(all, contender{
-					peer: p.Name, params: fmt.Sprintf("topology=%s/goroutines=%d", topology, g), lone: l.lone,
+					peer: p.Name, params: fmt.Sprintf("topology=%s/goroutines=%d", topology, g), sliced: l.sliced,
 					open: open, round: hits(h, order, l, runtime.GOMAXPROCS(0)),
 				})
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"runtime"
 	"slices"
 	"sync"
@@ -22,24 +23,37 @@ type load struct {
 	each bool
 	// ops limits the calls; 0: as many as go.
 	ops int64
-	// lone, if not nil, is what a lone goroutine is measured by.
-	lone *lone
+	// sliced, if not nil, says that this is a slice of a round.
+	sliced *sliced
 }
 
-// lone is a job of one goroutine that waits for Redis. Between two requests all
-// processors sleep, and how deep, which makes a fifth of the time, changes every few
-// tenths of a second. So each of its rounds is cut into slices, in which the peers
-// take turns, and all peers see the same. Percentiles are those of all slices.
-type lone struct{ times []time.Duration }
+// sliced is a job whose rounds are cut into slices, in which the peers take turns, so that
+// all see the same machine. Percentiles are those of all slices.
+type sliced struct {
+	slices  int  // of a round; 0: slicesPerRound
+	garbage bool // is made by peers, and collected before a slice if it is much
+	times   []time.Duration
+}
 
 // slicesPerRound is how many slices take the time of a round.
 const slicesPerRound = 12
 
-// requests is how goroutines that wait for Redis are driven.
+func (s *sliced) perRound() int { return cmp.Or(s.slices, slicesPerRound) }
+
+// slice makes l a slice of s.
+func (l load) slice(s *sliced) load {
+	l.sliced = s
+	l.length = max(l.length/time.Duration(s.perRound()), time.Millisecond)
+	return l
+}
+
+// requests is how goroutines that wait for Redis are driven. Where it is only one, all
+// processors sleep between two requests, and how deep, which makes a fifth of the
+// time, changes every few tenths of a second: so rounds are sliced.
 func (b *bench) requests(goroutines int) load {
 	l := load{workers: goroutines, length: b.length, each: true}
 	if goroutines == 1 {
-		l.length, l.lone = max(b.length/slicesPerRound, time.Millisecond), new(lone)
+		l = l.slice(new(sliced))
 	}
 	return l
 }
@@ -48,10 +62,13 @@ func (b *bench) requests(goroutines int) load {
 // its worker.
 func measure(l load, op func(worker, n int) error) (sample, error) {
 	first := 0
-	if l.lone == nil {
-		collect() // which takes as long as a slice
-	} else {
-		first = len(l.lone.times)
+	switch {
+	case l.sliced == nil:
+		collect(4 << 20)
+	case l.sliced.garbage:
+		collect(64 << 20) // as long as a slice takes, so not before each
+	default:
+		first = len(l.sliced.times)
 	}
 	var (
 		stop     atomic.Bool
@@ -111,8 +128,8 @@ func measure(l load, op func(worker, n int) error) (sample, error) {
 		"B/op": float64(after.TotalAlloc-before.TotalAlloc) / ops, "allocs/op": float64(after.Mallocs-before.Mallocs) / ops,
 	}
 	switch all := slices.Concat(times...); {
-	case l.lone != nil:
-		l.lone.times = append(l.lone.times, all...)
+	case l.sliced != nil && l.each:
+		l.sliced.times = append(l.sliced.times, all...)
 	case l.each:
 		s.add(percentiles(all))
 	}
@@ -121,9 +138,8 @@ func measure(l load, op func(worker, n int) error) (sample, error) {
 
 // collect lets no round pay for the garbage of those before it. Collecting takes as
 // long as a round where all peers are resident, so it is left out after rounds that
-// allocated next to nothing: no collection begins because of that little.
-func collect() {
-	const little = 4 << 20
+// allocated little: no collection begins because of that.
+func collect(little uint64) {
 	var m runtime.MemStats
 	if runtime.ReadMemStats(&m); m.TotalAlloc-collected > little {
 		runtime.GC()

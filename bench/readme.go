@@ -29,7 +29,8 @@ func headlines() []headline {
 	return []headline{
 		{"L1 hit, 10-field struct, Zipf", "L1Hit", "value=user/dist=zipf/cpus=1", "ns/op", memory},
 		{"the same, 2 CPUs", "L1Hit", "value=user/dist=zipf/cpus=2", "ns/op", memory[:5]},
-		{"L2 hit, 1 goroutine", "L2Hit", "goroutines=1", "p50-ns", []string{"go-redis", "rueidis", "go-redis-cache", "jetcache-go"}},
+		{"the same, 1,000 keys, 1 CPU", "L1Hit", "value=user/keys=1000/dist=zipf/cpus=1", "ns/op", memory},
+		{"L2 hits a second, 1 goroutine", "L2Hit", "goroutines=1", "ops/s", []string{"go-redis", "rueidis", "go-redis-cache", "jetcache-go"}},
 		{"L2 hits a second, 256 goroutines", "L2Hit", "goroutines=256", "ops/s", []string{"go-redis", "go-redis-autopipeline", "rueidis", "go-redis-cache"}},
 		{"Set, 1 goroutine", "Write", "op=set/goroutines=1", "ns/op", []string{"go-redis", "rueidis-csc", "go-redis-cache"}},
 		{"Set, 64 goroutines", "Write", "op=set/goroutines=64", "ns/op", []string{"go-redis", "rueidis-csc", "go-redis-cache"}},

@@ -17,10 +17,10 @@ func (b *bench) report(o origin) error {
 	fmt.Fprintf(&w, "# Benchmarks\n\n")
 	fmt.Fprintf(&w, "Made by `%s` on %s.\n\nMachine: %s.\n\n", o.Command, o.Date, o.Machine)
 	fmt.Fprintf(&w, "Figures are medians of %s, in which the peers take turns, where a table does not say otherwise; "+
-		"± is half the distance between the quartiles. What one goroutine does with Redis is measured in %d slices of %v, medians of all of them, percentiles of all together; how many times the base is the median over slices of the same turn. "+
-		"Garbage is collected before a round, unless there is next to none, and not before a slice. "+
+		"± is half the distance between the quartiles. What one goroutine does with Redis is measured in %d slices of %v, hits in memory in %d of %v: medians of all of them, percentiles of all together; how many times the base is the median over slices of the same turn. "+
+		"Garbage is collected before a round, unless there is next to none, before a slice of hits once there is much, and not before other slices. "+
 		"Compare within a table: absolute times drift with the machine. The raw rounds, for benchstat, are in `raw.txt`.\n\n",
-		o.Rounds, b.rounds*slicesPerRound, b.length/slicesPerRound)
+		o.Rounds, b.rounds*slicesPerRound, b.length/slicesPerRound, b.rounds*hitSlices, b.length/hitSlices)
 	fmt.Fprintf(&w, "Limited, so that a run ends within %s: the values of a kind are resident in all peers at once, not those of all kinds; "+
 		"of a trace the first %d accesses are replayed, at three capacities, in %d rounds; memory is measured once.\n\n",
 		runLength, ratioAccesses, ratioRounds)

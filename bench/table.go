@@ -17,8 +17,8 @@ type contender struct {
 	// it is called for each job of a peer, and not if no round is to be run.
 	open  func() error
 	round func() (sample, error)
-	// lone, if not nil, makes a round be cut into slices, each a call of round.
-	lone *lone
+	// sliced, if not nil, makes a round be cut into slices, each a call of round.
+	sliced *sliced
 }
 
 // table is a job and what the contenders came to.
@@ -70,6 +70,9 @@ func (t *table) measure(b *bench, contenders []contender) error {
 	for i, c := range contenders {
 		rows[i] = &row{contender: c}
 		r := rows[i]
+		if strings.ContainsAny(t.fullName(r), " \t\n") {
+			return fmt.Errorf("%q is no name that benchstat reads", t.fullName(r))
+		}
 		r.samples = b.known(t.fullName(r))
 		r.earlier = len(r.samples)
 		if c.open != nil && r.earlier < r.rounds(b) {
@@ -116,8 +119,8 @@ func (t *table) measure(b *bench, contenders []contender) error {
 
 // rounds is how many there are, or slices.
 func (r *row) rounds(b *bench) int {
-	if r.lone != nil {
-		return b.rounds * slicesPerRound
+	if r.sliced != nil {
+		return b.rounds * r.sliced.perRound()
 	}
 	return b.rounds
 }
@@ -128,7 +131,7 @@ func groups(rows []*row) [][]*row {
 	all := [][]*row{nil} // the first are those of rounds
 	at := map[string]int{}
 	for _, r := range rows {
-		if r.lone == nil {
+		if r.sliced == nil {
 			all[0] = append(all[0], r)
 			continue
 		}
@@ -147,11 +150,11 @@ func groups(rows []*row) [][]*row {
 
 // pool adds a sample of what is of all slices.
 func (t *table) pool(b *bench, r *row) {
-	if r.lone == nil || len(r.lone.times) == 0 {
+	if r.sliced == nil || len(r.sliced.times) == 0 {
 		return
 	}
-	s := percentiles(r.lone.times)
-	s["ops"] = float64(len(r.lone.times))
+	s := percentiles(r.sliced.times)
+	s["ops"] = float64(len(r.sliced.times))
 	r.samples = append(r.samples, s)
 	t.raw(b.raw, r, s)
 }
@@ -229,7 +232,7 @@ func (t *table) ratio(r *row) string {
 // that of the same turn, which had the same machine.
 func (r *row) times(base *row, unit string) float64 {
 	mine, theirs := r.all(unit), base.all(unit)
-	if r.lone == nil || len(mine) != len(theirs) {
+	if r.sliced == nil || len(mine) != len(theirs) {
 		return median(mine) / median(theirs)
 	}
 	for i := range mine {
