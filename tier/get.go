@@ -46,11 +46,11 @@ type Item[T any] struct {
 // invalidation, or an invalid key.
 //
 // An L1 hit takes no round trip and allocates nothing, but for what Options.Clone
-// does. Otherwise Get asks L2, one round trip, and keeps what it finds in L1. It never returns a value that
-// is past its TTL, or that was invalidated on this node before the call
-// (ReadYourWrites) or on another longer than Δ ago (BoundedStaleness). While
-// Redis does not answer it serves what L1 holds, for at most Local.TTL
-// (FailOpen).
+// does. Otherwise Get asks L2, one round trip, and keeps what it finds in L1. It
+// never returns a value that is past its TTL, or that was invalidated on this node
+// before the call (ReadYourWrites) or on another longer than Δ ago
+// (BoundedStaleness). While Redis does not answer it serves what L1 holds, for at
+// most Local.TTL (FailOpen).
 //
 // The value is shared with other callers and must not be changed, unless
 // Options.Clone is set.
@@ -70,8 +70,8 @@ func (c *Cache[T]) Get(ctx context.Context, key string) (T, bool) {
 	return c.give(e)
 }
 
-// shares reports whether give hands out the value of e itself. A hit asks, because what
-// give returns is one copy of the value more, which takes a sixth of its time.
+// shares reports whether give would hand out the value of e itself. A hit asks, and then
+// returns that: by way of give the value would be copied once more, a sixth of a hit's time.
 func (c *Cache[T]) shares(e *l1.Entry[T]) bool { return c.opts.Clone == nil && !e.Negative() }
 
 // give hands an entry's value out.

@@ -13,8 +13,8 @@ import (
 // made by [NewEntry] alone: its key lies behind it in the same piece of memory, where
 // reading it costs no access of its own. It must not be copied.
 //
-// It is not changed after [Store.Put] has taken it; to change anything, put another
-// entry, which may share the value.
+// It is not changed after [Store.Put] has taken it, but for what the store notes in it;
+// to change anything, put another entry, which may share the value.
 type Entry[T any] struct {
 	Record   uint64        // version of the record in the second tier
 	StoredAt int64         // when the value was stored in the second tier, on the store's clock
