@@ -80,18 +80,21 @@ func features(b *bench) error {
 	orders := draw(keys, "zipf", 1)
 	var all []contender
 	closed := func() error { return nil }
-	for name, opts := range map[string]tier.Options[User]{
-		"default":   {TTL: peer.TTL},
-		"no-expiry": {TTL: tier.NoExpiry},
-		"local-ttl": {TTL: peer.TTL, Local: tier.Local{TTL: 10 * time.Minute}},
-		"clone":     {TTL: peer.TTL, Clone: func(u User) User { return u }},
+	for _, f := range []struct {
+		name string
+		opts tier.Options[User]
+	}{
+		{"default", tier.Options[User]{TTL: peer.TTL}},
+		{"no-expiry", tier.Options[User]{TTL: tier.NoExpiry}},
+		{"local-ttl", tier.Options[User]{TTL: peer.TTL, Local: tier.Local{TTL: 10 * time.Minute}}},
+		{"clone", tier.Options[User]{TTL: peer.TTL, Clone: func(u User) User { return u }}},
 	} {
-		opts.Local.MaxBytes = 256 << 20
-		p := peer.Peer[User]{Name: name, Open: func(e peer.Env) (peer.Cache[User], error) { return peer.OpenTandem(e, opts) }}
+		f.opts.Local.MaxBytes = 256 << 20
+		p := peer.Peer[User]{Name: f.name, Open: func(e peer.Env) (peer.Cache[User], error) { return peer.OpenTandem(e, f.opts) }}
 		h := &holder[User]{peer: p, env: peer.Env{Addr: b.redis.addr}, keys: keys, value: makeUser}
 		before := closed
 		closed = func() error { return errors.Join(before(), h.close()) }
-		all = append(all, contender{peer: name, open: h.open, round: hits(h, orders, load{workers: 1, length: b.length}, 1)})
+		all = append(all, contender{peer: f.name, open: h.open, round: hits(h, orders, load{workers: 1, length: b.length}, 1)})
 	}
 	if err := errors.Join(t.run(b, all), closed()); err != nil {
 		return err

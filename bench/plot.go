@@ -73,6 +73,7 @@ func (b *bench) bars(t *table, file, params, unit, title string) error {
 		p.Add(bars)
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(all))-0.5 // names are wider than bars
 	p.Y.Min = 0
 	return p.Save(vg.Points(float64(90*len(all)+100)), vg.Points(320), filepath.Join(b.dir, file))
 }
