@@ -17,6 +17,7 @@ require (
 	github.com/mgtv-tech/jetcache-go v1.2.6
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redis/rueidis v1.0.79
+	github.com/redis/rueidis/rueidisaside v1.0.78
 	github.com/stretchr/testify v1.12.1
 	github.com/tandemcache/tandem v0.0.0
 	github.com/ulikunitz/xz v0.5.17

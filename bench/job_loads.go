@@ -28,9 +28,6 @@ func (h byHand) Load(ctx context.Context, key string, load func(context.Context)
 	return v, h.Set(ctx, key, v)
 }
 
-// loading are the peers of two tiers that load.
-func loading() []string { return []string{"tandem", "go-redis-cache", "jetcache-go"} }
-
 // openPeer opens a peer by name.
 func openPeer(list []peer.Peer[User], name string, env peer.Env) (peer.Cache[User], error) {
 	for _, p := range list {
@@ -44,21 +41,17 @@ func openPeer(list []peer.Peer[User], name string, env peer.Env) (peer.Cache[Use
 func misses(b *bench) error {
 	t := &table{
 		name: "Miss", title: "Cold miss: look, load, store",
-		about:   "The loader returns at once, every key is asked for once. Two tiers, memory on. go-redis is GET, load, SET and PUBLISH, without any protection against stampedes or stale fills; Tandem's third round trip is its lease.",
+		about:   "The loader returns at once, every key is asked for once. Two tiers, memory on. go-redis is GET, load, SET and PUBLISH, without any protection against stampedes or stale fills; Tandem's third round trip is its lease. Commands are what the server counted, those within scripts and transactions included: they are no round trips.",
 		columns: []string{"ns/op", "p99-ns", "allocs/op", "commands/op"}, base: "go-redis", better: "less",
 	}
 	stats := b.redis.client()
 	defer func() { _ = stats.Close() }()
 	var all []contender
 	var fresh atomic.Int64
-	for _, name := range append([]string{"go-redis"}, loading()...) {
-		list := peer.Memory[User]()
-		if name == "go-redis" {
-			list = peer.Remote[User]()
-		}
-		c, err := openPeer(list, name, peer.Env{Addr: b.redis.addr, Entries: 1 << 20, Bytes: 256 << 20, Name: "miss-" + name})
+	for _, p := range slices.Concat(peer.Remote[User]()[:1], peer.Loading[User]()) {
+		c, err := p.Open(peer.Env{Addr: b.redis.addr, Entries: 1 << 20, Bytes: 256 << 20, Name: "miss-" + p.Name})
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 		defer func() { _ = c.Close() }()
 		l, ok := c.(peer.Loader[User])
@@ -67,7 +60,7 @@ func misses(b *bench) error {
 		}
 		for _, g := range []int{1, 64} {
 			driven := b.requests(g)
-			all = append(all, contender{peer: name, params: fmt.Sprintf("goroutines=%d", g), sliced: driven.sliced, round: func() (sample, error) {
+			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("goroutines=%d", g), sliced: driven.sliced, round: func() (sample, error) {
 				before := commandsDone(stats)
 				s, err := measure(driven, func(int, int) error {
 					i := fresh.Add(1)
@@ -93,11 +86,11 @@ func stampedes(b *bench) error {
 	}
 	var all []contender
 	round := 0
-	for _, name := range []string{"tandem", "go-redis-cache", "jetcache-go"} {
+	for _, p := range peer.Loading[User]() {
 		for _, processes := range []int{1, 4} {
-			all = append(all, contender{peer: name, params: fmt.Sprintf("processes=%d", processes), round: func() (sample, error) {
+			all = append(all, contender{peer: p.Name, params: fmt.Sprintf("processes=%d", processes), round: func() (sample, error) {
 				round++
-				return b.stampede(name, processes, fmt.Sprintf("key%d", round))
+				return b.stampede(p.Name, processes, fmt.Sprintf("key%d", round))
 			}})
 		}
 	}
@@ -140,7 +133,7 @@ func (b *bench) stampede(name string, processes int, key string) (s sample, err 
 }
 
 func stampedeChild(ctx context.Context, o order, say func(any) error) error {
-	c, err := openPeer(peer.Memory[User](), o.Peer, peer.Env{Addr: o.Addr, Entries: 1000, Bytes: 1 << 20, Name: "stampede-" + o.Peer})
+	c, err := openPeer(peer.Loading[User](), o.Peer, peer.Env{Addr: o.Addr, Entries: 1000, Bytes: 1 << 20, Name: "stampede-" + o.Peer})
 	if err != nil {
 		return err
 	}

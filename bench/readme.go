@@ -37,8 +37,8 @@ func headlines() []headline {
 		{"Delete, 1 goroutine", "Write", "op=delete/goroutines=1", "ns/op", []string{"go-redis", "rueidis-csc", "go-redis-cache"}},
 		{"Delete, 64 goroutines", "Write", "op=delete/goroutines=64", "ns/op", []string{"go-redis", "rueidis-csc", "go-redis-cache"}},
 		{"another process obeys, p99, 1,000 changes/s", "Obey", "rate=1000", "p99-ns", []string{"pubsub"}},
-		{"loads, 1,000 ask in 4 processes", "Stampede", "processes=4", "loads", []string{"go-redis-cache", "jetcache-go"}},
-		{"memory an entry of 100 bytes", "Memory", "size=100", "B/entry", memory},
+		{"loads, 1,000 ask in 4 processes", "Stampede", "processes=4", "loads", []string{"go-redis-cache", "jetcache-go", "rueidisaside"}},
+		{"bytes of memory an entry of 100 bytes", "Memory", "size=100", "B/entry", memory},
 	}
 }
 
@@ -46,7 +46,7 @@ func headlines() []headline {
 // a plot.
 func (b *bench) summary(o origin, results string) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "Measured on %s on %s, by `%s`; medians of %s in which all take turns, in brackets how many times Tandem's figure. "+
+	fmt.Fprintf(&w, "Measured on %s on %s, by `%s`; medians of %s in which all take turns; in brackets how many times Tandem's figure, of slices that of the same turn. "+
 		"More tables, spreads and versions: [REPORT.md](%s/REPORT.md); what was tried, and what is missed: [NOTES.md](%s/NOTES.md).\n\n",
 		o.Date, o.Machine, o.Command, o.Rounds, results, path.Dir(results))
 	rows := [][]string{{"what", "Tandem", "others"}}

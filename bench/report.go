@@ -15,7 +15,11 @@ const runLength = "20 minutes"
 func (b *bench) report(o origin) error {
 	var w strings.Builder
 	fmt.Fprintf(&w, "# Benchmarks\n\n")
-	fmt.Fprintf(&w, "Made by `%s` on %s.\n\nMachine: %s.\n\n", o.Command, o.Date, o.Machine)
+	fmt.Fprintf(&w, "Made by `%s` on %s.", o.Command, o.Date)
+	if strings.Contains(o.Command, "-from") {
+		fmt.Fprintf(&w, " Tables that an earlier run had were taken as they were: each is of one run, but not all are of the same; NOTES.md says which are.")
+	}
+	fmt.Fprintf(&w, "\n\nMachine: %s.\n\n", o.Machine)
 	fmt.Fprintf(&w, "Figures are medians of %s, in which the peers take turns, where a table does not say otherwise; "+
 		"± is half the distance between the quartiles. What one goroutine does with Redis is measured in %d slices of %v, hits in memory in %d of %v: medians of all of them, percentiles of all together; how many times the base is the median over slices of the same turn. "+
 		"Garbage is collected before a round, unless there is next to none, before a slice of hits once there is much, and not before other slices. "+
@@ -25,7 +29,7 @@ func (b *bench) report(o origin) error {
 		"of a trace the first %d accesses are replayed, at three capacities, in %d rounds; memory is measured once.\n\n",
 		runLength, ratioAccesses, ratioRounds)
 	fmt.Fprintf(&w, "Versions: %s.\n\n", o.Versions)
-	fmt.Fprintf(&w, "Not in these tables: rueidisaside, whose module could not be resolved; peers without the feature that a table is about.\n")
+	fmt.Fprintf(&w, "Not in these tables: peers without the feature that a table is about. rueidisaside is in those of loads alone: in memory it has what rueidis' client-side caching has.\n")
 	for _, t := range b.tables {
 		fmt.Fprintf(&w, "\n## %s\n\n%s\n\n", t.title, t.about)
 		t.print(&w)
