@@ -21,7 +21,7 @@ import (
 func obedience(b *bench) error {
 	t := &table{
 		name: "Obey", title: "Time until another process obeys",
-		about: "From the beginning of Set here until the memory of another process, which holds the key, no longer has the old value: " +
+		about: "From the beginning of Set (or Delete) here until the memory of another process, which holds the key, no longer has the old value: " +
 			"when the goroutine that handles invalidations is done with that message and reads on. pubsub is a bare PUBLISH here until a bare subscriber there has the message; " +
 			"both processes do nothing else. Each change is one of another key. " +
 			"In the rows of polling a loop without a pause runs in the other process, which shares two processors with Redis and this process: " +
@@ -30,7 +30,7 @@ func obedience(b *bench) error {
 	}
 	var all []contender
 	for _, rate := range []int{100, 1000, 10_000} {
-		for _, name := range []string{"pubsub", "tandem", "pubsub-polling", "tandem-polling"} {
+		for _, name := range []string{"pubsub", "tandem", "tandem-delete", "pubsub-polling", "tandem-polling"} {
 			if polling(name) && rate != 1000 {
 				continue
 			}
@@ -105,6 +105,9 @@ func (b *bench) changer(name string, keys []string) (change func(n int) error, c
 	c, err := openPeer(peer.Memory[User](), "tandem", peer.Env{Addr: b.redis.addr, Bytes: 64 << 20, Name: obeyName})
 	if err != nil {
 		return nil, nil, err
+	}
+	if name == "tandem-delete" {
+		return func(n int) error { return c.Delete(ctx, keys[n]) }, c.Close, nil
 	}
 	return func(n int) error {
 		key := keys[n]
