@@ -106,7 +106,7 @@ func (t *trace) measure(b *bench) error {
 			keys = fmt.Sprintf(" to %.0f keys", n)
 		}
 	}
-	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %s; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count, and its tables.",
+	tab.about = fmt.Sprintf("The first %.0f accesses%s, by one goroutine, %s; a miss is a Set. %d rounds. Capacity in entries; Tandem's budget is what so many entries take by its own count, and its tables; while puts are queued it may hold more, see NOTES.md.",
 		accesses, keys, atATime(ratioParallel), once.rounds)
 	tab.done(b)
 	return nil
