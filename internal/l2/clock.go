@@ -54,12 +54,7 @@ func (c *clock) take(a, t, b int64, another bool) {
 }
 
 // bounds returns what the server's clock shows at least and at most now.
-func (c *clock) bounds() (lo, hi int64, known bool) {
-	if !c.known.Load() {
-		return 0, 0, false
-	}
-	return c.boundsAt(time.Now())
-}
+func (c *clock) bounds() (lo, hi int64, known bool) { return c.boundsAt(time.Now()) }
 
 // boundsAt is bounds at a time that has just been read.
 func (c *clock) boundsAt(at time.Time) (lo, hi int64, known bool) {

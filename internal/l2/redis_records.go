@@ -321,8 +321,7 @@ func (r *Redis) Delete(ctx context.Context, key string, opt DeleteOptions, msg [
 	if err := opt.check(); err != nil {
 		return DeleteResult{}, err
 	}
-	args := [...]any{opt.NotBefore, opt.Hold.Microseconds(), sourceOf(opt.Version), millis(opt.Tombstone)}
-	n, err := intOf(r.changeGathered(ctx, r.scripts.del, key, msg, args[:]...))
+	n, err := intOf(r.changeGathered(ctx, r.scripts.del, key, msg, deleteArgs(opt)...))
 	if err != nil {
 		return DeleteResult{}, err
 	}
